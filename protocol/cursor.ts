@@ -1,0 +1,102 @@
+// The cursor: where one watch stands in every cluster it follows.
+// Owns: the canonical encoding `dw1.` + base64url and its strict decoding; equal positions give equal text.
+// Refuses: secrecy and authenticity. The checksum finds damage, it is no MAC: a forged cursor may only cost a budgeted replay.
+//
+// Layout (bytes): view tag (8) | count (1) | per cluster, ids bytewise ascending:
+//   id length (1) id | epoch (8) | revision (8, big endian) | then CRC-32 of all before it (4, big endian).
+
+import { fromBase64Url, fromHex, toBase64Url, toHex } from './bytes.ts'
+import type { Epoch } from './log/entry.ts'
+import type { Revision } from './revision.ts'
+import { type ClusterId, parseClusterId } from './subjects.ts'
+
+export const CURSOR_PREFIX = 'dw1.'
+export const MAX_CURSOR_CLUSTERS = 64
+/** 8 bytes in hex: hash of the selector, mode, values and the rules able to touch them for this class. */
+export type ViewTag = string
+
+export type Position = { readonly epoch: Epoch; readonly revision: Revision }
+export type Cursor = { readonly viewTag: ViewTag; readonly positions: ReadonlyMap<ClusterId, Position> }
+export type CursorFailure = 'prefix' | 'base64' | 'length' | 'checksum' | 'order' | 'cluster' | 'count' | 'revision'
+
+const TABLE = (() => {
+  const table = new Uint32Array(256)
+  for (let n = 0; n < 256; n++) {
+    let c = n
+    for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0xedb88320 : c >>> 1
+    table[n] = c
+  }
+  return table
+})()
+const crc32 = (bytes: Uint8Array, end: number): number => {
+  let crc = 0xffffffff
+  for (let i = 0; i < end; i++) crc = (TABLE[(crc ^ (bytes[i] as number)) & 0xff] as number) ^ (crc >>> 8)
+  return (crc ^ 0xffffffff) >>> 0
+}
+
+/** Throws RangeError for a tag, epoch or count that no gateway makes; those are programming errors, not input. */
+export function encodeCursor(cursor: Cursor): string {
+  const clusters = [...cursor.positions.keys()].toSorted((a, b) => (a < b ? -1 : 1))
+  if (clusters.length > MAX_CURSOR_CLUSTERS)
+    throw new RangeError(`cursor names ${clusters.length} clusters, at most 64`)
+  const size = clusters.reduce((sum, id) => sum + 17 + id.length, 9 + 4)
+  const bytes = new Uint8Array(size)
+  const view = new DataView(bytes.buffer)
+  bytes.set(eightBytes(cursor.viewTag, 'view tag'))
+  bytes[8] = clusters.length
+  let at = 9
+  for (const id of clusters) {
+    const position = cursor.positions.get(id) as Position
+    bytes[at++] = id.length
+    for (let i = 0; i < id.length; i++) bytes[at++] = id.charCodeAt(i)
+    bytes.set(eightBytes(position.epoch, 'epoch'), at)
+    view.setBigUint64(at + 8, BigInt(position.revision))
+    at += 16
+  }
+  view.setUint32(at, crc32(bytes, at))
+  return CURSOR_PREFIX + toBase64Url(bytes)
+}
+
+const eightBytes = (hex: string, name: string): Uint8Array => {
+  const bytes = fromHex(hex)
+  if (bytes?.length !== 8) throw new RangeError(`${name} is not 16 hex digits: ${hex}`)
+  return bytes
+}
+
+export function decodeCursor(
+  text: string,
+): { readonly ok: true; readonly cursor: Cursor } | { readonly ok: false; readonly reason: CursorFailure } {
+  const fail = (reason: CursorFailure) => ({ ok: false, reason }) as const
+  if (!text.startsWith(CURSOR_PREFIX)) return fail('prefix')
+  if (text.length > 8192) return fail('length')
+  const bytes = fromBase64Url(text.slice(CURSOR_PREFIX.length))
+  if (bytes === undefined) return fail('base64')
+  if (bytes.length < 13) return fail('length')
+  const end = bytes.length - 4
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  if (view.getUint32(end) !== crc32(bytes, end)) return fail('checksum')
+  const count = bytes[8] as number
+  if (count > MAX_CURSOR_CLUSTERS) return fail('count')
+  const positions = new Map<ClusterId, Position>()
+  let at = 9
+  let previous = ''
+  for (let n = 0; n < count; n++) {
+    const length = bytes[at++]
+    if (length === undefined || at + length + 16 > end) return fail('length')
+    let name = ''
+    for (let i = 0; i < length; i++) name += String.fromCharCode(bytes[at++] as number)
+    const id = parseClusterId(name)
+    if (id === undefined) return fail('cluster')
+    if (id <= previous) return fail('order')
+    previous = id
+    const revision = view.getBigUint64(at + 8)
+    if (revision >> 63n !== 0n) return fail('revision')
+    positions.set(id, {
+      epoch: toHex(bytes.subarray(at, at + 8)) as Epoch,
+      revision: revision.toString() as Revision,
+    })
+    at += 16
+  }
+  if (at !== end) return fail('length')
+  return { ok: true, cursor: { viewTag: toHex(bytes.subarray(0, 8)), positions } }
+}
