@@ -94,7 +94,7 @@ const decodeWatch = (f: Fields): Decoded<ClientFrame> => {
   if (f.values !== undefined && f.values !== 'auto' && f.values !== 'base64' && f.values !== 'none') {
     return bad('watch.values is not "auto", "base64" or "none"')
   }
-  const range = selectorRange(f as Selector)
+  const range = selectorRange(f)
   if (typeof range === 'string') return bad(range, ErrorCode.BadSelector)
   return { ok: true, frame: f as unknown as WatchFrame }
 }
