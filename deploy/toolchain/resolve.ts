@@ -74,9 +74,9 @@ export async function resolveTool(name: ToolName, options: ResolveOptions = {}):
     (await attempt('PATH', fromPath(search)))
   if (quick !== undefined) return quick
 
-  await using lock = await takeLock(join(search.stateDir, `${search.cacheName}.lock`), search.signal, (pid) =>
-    search.progress.step(`${name}: waiting for process ${pid}, which is making it`),
-  )
+  await using held = new AsyncDisposableStack()
+  const onWait = (pid: string): void => search.progress.step(`${name}: waiting for process ${pid}, which is making it`)
+  held.use(await takeLock(join(search.stateDir, `${search.cacheName}.lock`), search.signal, onWait))
   // Whoever held the lock before us may have left the binary in the cache.
   const made = await fromCache(search)
   if (made.kind === 'found') return announce(search, made.tool)
