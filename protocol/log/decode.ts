@@ -93,7 +93,7 @@ const readRaw = (r: WireReader): Raw => {
     digest: EMPTY,
   }
   while (r.at < r.end) {
-    const tag = r.varint()
+    const tag = r.tag()
     const field = tag >>> 3
     if ((tag & 7) !== (TWO_TYPED.has(field) ? 2 : 0)) {
       r.skip(tag & 7)

@@ -17,7 +17,7 @@ const writeEvent = (w: WireWriter, e: LogEvent | SnapshotRecord): void => {
   w.uint64(5, e.version)
   w.uint64(6, e.lease)
   if (e.withheld !== undefined) w.text(7, e.withheld)
-  if (e.transforms !== undefined) for (const name of e.transforms) w.text(8, name)
+  if (e.transforms !== undefined) for (const name of e.transforms) w.element(8, name)
   if ('modRevision' in e) w.uint64(9, e.modRevision)
 }
 

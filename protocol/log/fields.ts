@@ -55,7 +55,7 @@ const readEvent = (r: WireReader): LogEvent & { modRevision: Revision } => {
   let transforms: string[] | undefined
   let modRevision: Revision = REVISION_ZERO
   while (r.at < r.end) {
-    const tag = r.varint()
+    const tag = r.tag()
     switch (tag) {
       case 8:
         op = pick(OPS, r.varint(), 'op')
@@ -120,7 +120,7 @@ export const readRevision = (r: WireReader): RevisionRecord => {
   let at: Revision = REVISION_ZERO
   const events: LogEvent[] = []
   while (r.at < r.end) {
-    const tag = r.varint()
+    const tag = r.tag()
     if (tag === 8) at = revision(r)
     else if (tag === 18) events.push(nested(r, readEvent))
     else r.skip(tag & 7)
@@ -134,7 +134,7 @@ export const readBase = (r: WireReader): Base => {
   let entryId = NO_BASE.entryId
   let at: Revision = REVISION_ZERO
   while (r.at < r.end) {
-    const tag = r.varint()
+    const tag = r.tag()
     if (tag === 8) seq = r.varint()
     else if (tag === 18) entryId = hex(r, 16, 'base.entry_id') as EntryId
     else if (tag === 24) at = revision(r)
@@ -147,7 +147,7 @@ const readProof = (r: WireReader): LineageProof => {
   let at: Revision = REVISION_ZERO
   let digest: Uint8Array = EMPTY
   while (r.at < r.end) {
-    const tag = r.varint()
+    const tag = r.tag()
     if (tag === 8) at = revision(r)
     else if (tag === 18) digest = r.view()
     else r.skip(tag & 7)
@@ -161,7 +161,7 @@ export const readLineage = (r: WireReader): Lineage => {
   let keyId = ''
   const proofs: LineageProof[] = []
   while (r.at < r.end) {
-    const tag = r.varint()
+    const tag = r.tag()
     if (tag === 8) clusterId = r.decimal()
     else if (tag === 16) raftTerm = r.decimal()
     else if (tag === 26) keyId = text(r)
@@ -175,7 +175,7 @@ export type ChunkFields = { revision: Revision; groupId: string; index: number; 
 export const readChunk = (r: WireReader): ChunkFields => {
   const chunk: ChunkFields = { revision: REVISION_ZERO, groupId: '', index: 0, count: 0, data: EMPTY }
   while (r.at < r.end) {
-    const tag = r.varint()
+    const tag = r.tag()
     if (tag === 8) chunk.revision = revision(r)
     else if (tag === 18) chunk.groupId = text(r)
     else if (tag === 24) chunk.index = r.varint()

@@ -44,6 +44,14 @@ export class WireReader {
     throw new WireError('varint too large')
   }
 
+  /** A field's tag: number 1 to 2^29-1 and wire type. Cutting it to 32 bits would read an impossible tag as a known one. */
+  tag(): number {
+    const start = this.at
+    const tag = this.varint()
+    if (tag < 8 || tag >= TWO_32 || this.at - start > 5) throw new WireError('tag out of range')
+    return tag
+  }
+
   /** An unsigned 64-bit varint as a canonical decimal string. */
   decimal(): string {
     const start = this.at
@@ -199,6 +207,16 @@ export class WireWriter {
 
   text(field: number, value: string): void {
     this.blob(field, new TextEncoder().encode(value))
+  }
+
+  /** An element of a repeated text field: an empty one is still an element. */
+  element(field: number, value: string): void {
+    if (value !== '') {
+      this.text(field, value)
+      return
+    }
+    this.tag(field, 2)
+    this.varint(0)
   }
 
   /** A nested message; its length is back-patched, so nothing is built twice. Writes the field even when empty. */
