@@ -112,7 +112,11 @@ function wrap(child: ChildProcess, pid: number, name: string): RunningProcess {
   })
 
   const log = (): string => lines.join('\n')
-  const tail = (): string => lines.slice(-25).join('\n')
+  const tail = (): string =>
+    lines
+      .slice(-15)
+      .map((line) => line.slice(0, 300))
+      .join('\n')
   const kill = (signal: NodeJS.Signals = 'SIGKILL'): void => {
     if (exit === undefined) child.kill(signal)
   }
