@@ -123,7 +123,9 @@ const heldOf = (e: Seen) => ({
   ...(e.transforms.length === 0 ? {} : { transforms: e.transforms }),
 })
 
-const bodyOf = (m: Record<string, never>): Message => {
+/** What toObject gives with defaults on: every field is present. */
+type Decoded = Readonly<Record<string, unknown>>
+const bodyOf = (m: Decoded): Message => {
   const through: { revision: unknown; prevRevision: unknown } = { revision: m.revision, prevRevision: m.prev_revision }
   const checkpoint = { checkpointId: m.checkpoint_id }
   switch (m.kind as string) {
@@ -151,7 +153,13 @@ const bodyOf = (m: Record<string, never>): Message => {
     }
     case 'SNAPSHOT_END': {
       const itemCount = Number(m.item_count)
-      return { kind: 'snapshot-end', ...checkpoint, revision: m.revision, itemCount, digest: plain(m.digest) }
+      return {
+        kind: 'snapshot-end',
+        ...checkpoint,
+        revision: m.revision,
+        itemCount,
+        digest: plain(m.digest as Uint8Array),
+      }
     }
     default:
       throw new Error(`the reference met kind ${String(m.kind)}`)
@@ -166,16 +174,16 @@ export function referenceDecode(bytes: Uint8Array): unknown {
     bytes: Uint8Array,
     defaults: true,
     arrays: true,
-  }) as Record<string, never>
+  }) as Decoded
   const base = message.base as { seq: string; entry_id: Uint8Array; revision: string }
   const lineage = message.lineage as
     | { cluster_id: string; raft_term: string; key_id: string; proofs: { revision: string; digest: Uint8Array }[] }
     | null
     | undefined
   return {
-    entryId: hexOf(message.entry_id),
-    prevEntryId: hexOf(message.prev_entry_id),
-    epoch: hexOf(message.epoch),
+    entryId: hexOf(message.entry_id as Uint8Array),
+    prevEntryId: hexOf(message.prev_entry_id as Uint8Array),
+    epoch: hexOf(message.epoch as Uint8Array),
     agentId: message.agent_id,
     configHash: message.config_hash,
     policyRevision: message.policy_revision,

@@ -1,0 +1,94 @@
+// Folding: how a subscriber keeps its cursor exact between bookmarks.
+// Owns: the one algorithm of SPEC.md Q4, from the frames of one watch to the cursor it may resume with.
+// Refuses: values, keys and sockets. It trusts the gateway's order and never invents a position: when in doubt a cluster
+// has none, and resuming snapshots it.
+
+import { type Cursor, decodeCursor, encodeCursor, type Position, type ViewTag } from './cursor.ts'
+import type { ServerFrame } from './frames.ts'
+import type { Epoch } from './log/entry.ts'
+import type { Revision } from './revision.ts'
+import type { ClusterId } from './subjects.ts'
+
+/** The position of one watch, folded from its frames in the order they arrived on one connection after another. */
+export class CursorFold {
+  readonly #now: boolean
+  #viewTag: ViewTag | undefined
+  readonly #positions = new Map<ClusterId, Position>()
+  /** Clusters between snapshot `begin` and `end`, with the epoch that `begin` named. */
+  readonly #staging = new Map<ClusterId, Epoch>()
+
+  /** `start` is what the watch was opened with; a cursor that cannot be decoded counts as no position. */
+  constructor(start: string) {
+    this.#now = start === 'now'
+    const decoded = decodeCursor(start)
+    if (!decoded.ok) return
+    this.#viewTag = decoded.cursor.viewTag
+    for (const [cluster, position] of decoded.cursor.positions) this.#positions.set(cluster, position)
+  }
+
+  /** Applies one frame of this watch's channel, its `watching` frame, or a `cluster` frame. Others change nothing. */
+  apply(frame: ServerFrame): void {
+    switch (frame.type) {
+      case 'watching':
+        this.#staging.clear()
+        for (const [name, at] of Object.entries(frame.clusters)) {
+          const continues = at.outcome === 'resumed' || at.outcome === 'live'
+          this.#set(name, continues ? at.epoch : undefined, at.revision)
+        }
+        return
+      case 'snapshot':
+        if (frame.phase === 'begin') {
+          this.#staging.set(frame.cluster as ClusterId, frame.epoch as Epoch)
+          this.#positions.delete(frame.cluster as ClusterId)
+        } else if (frame.phase === 'end') {
+          const epoch = this.#staging.get(frame.cluster as ClusterId)
+          this.#staging.delete(frame.cluster as ClusterId)
+          this.#set(frame.cluster, epoch, frame.revision)
+        }
+        return
+      case 'events':
+        this.#set(frame.cluster, frame.epoch, frame.revision)
+        return
+      case 'state':
+        if (frame.last) this.#set(frame.cluster, frame.epoch, frame.revision)
+        return
+      case 'resync':
+        this.#staging.delete(frame.cluster as ClusterId)
+        // A watch from "now" holds no state: nothing follows, it simply continues after `to`.
+        this.#set(frame.cluster, this.#now ? frame.to?.epoch : undefined, frame.to?.revision)
+        return
+      case 'bookmark': {
+        const decoded = decodeCursor(frame.cursor)
+        if (decoded.ok) this.#viewTag = decoded.cursor.viewTag
+        for (const [name, at] of Object.entries(frame.clusters)) this.#set(name, at.epoch, at.revision)
+        return
+      }
+      case 'cluster':
+        if (frame.state === 'removed') {
+          this.#staging.delete(frame.cluster as ClusterId)
+          this.#set(frame.cluster, undefined, undefined)
+        }
+        return
+      default:
+        return
+    }
+  }
+
+  /** What to resume with; undefined before the first bookmark, which alone names the view. */
+  cursor(): string | undefined {
+    return this.#viewTag === undefined ? undefined : encodeCursor(this.#snapshot(this.#viewTag))
+  }
+
+  position(cluster: ClusterId): Position | undefined {
+    return this.#positions.get(cluster)
+  }
+
+  #snapshot(viewTag: ViewTag): Cursor {
+    return { viewTag, positions: this.#positions }
+  }
+
+  #set(cluster: string, epoch: string | undefined, revision: Revision | undefined): void {
+    if (epoch === undefined || revision === undefined) this.#positions.delete(cluster as ClusterId)
+    else this.#positions.set(cluster as ClusterId, { epoch: epoch as Epoch, revision })
+  }
+}
