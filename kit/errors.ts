@@ -49,19 +49,16 @@ export function errorMessage(e: unknown): string {
 
 /** Removes credentials that libraries put into text: URL user info, bearer and basic tokens, JWTs, `password=…` pairs. */
 export function redactText(text: string): string {
-  return (
-    text
-      // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what we remove
-      .replace(/[\u0000-\u001f\u007f]+/g, ' ')
-      .replace(/\b([a-z][a-z0-9+.-]*:\/\/)[^\s/@]+@/gi, '$1***@')
-      .replace(/\b(bearer|basic)\s+[\w.~+/=-]+/gi, '$1 ***')
-      .replace(/\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?/g, '***')
-      .replace(
-        /\b(password|passwd|pass|token|secret|jwt|seed|ticket|authorization)(["']?\s*[=:]\s*["']?)[^\s"'&,;]+/gi,
-        '$1$2***',
-      )
-      .trim()
-  )
+  return text
+    .replace(/\p{Cc}+/gu, ' ')
+    .replace(/\b([a-z][a-z0-9+.-]*:\/\/)[^\s/@]+@/gi, '$1***@')
+    .replace(/\b(bearer|basic)\s+[\w.~+/=-]+/gi, '$1 ***')
+    .replace(/\beyJ[\w-]+\.[\w-]+(\.[\w-]*)?/g, '***')
+    .replace(
+      /\b(password|passwd|pass|token|secret|jwt|seed|ticket|authorization)(["']?\s*[=:]\s*["']?)[^\s"'&,;]+/gi,
+      '$1$2***',
+    )
+    .trim()
 }
 
 function describe(e: unknown): string {

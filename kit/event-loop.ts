@@ -30,6 +30,7 @@ export function watchEventLoop(metrics?: Metrics): EventLoopDelay {
       help: 'Event loop delay since the last scrape: 99th percentile and maximum.',
       labels: ['stat'],
     })
-    .read({ stat: 'p99' }, () => delay.p99())
+    .with({ stat: 'p99' })
+    .read(() => delay.p99())
   return delay
 }

@@ -41,8 +41,7 @@ const SECRET_NAME =
 const PAYLOAD_NAMES: ReadonlySet<string> = new Set(['value', 'values', 'payload', 'body', 'json', 'prevValue'])
 
 export function createLogger(options: LoggerOptions): Logger {
-  const format =
-    options.format ?? (process.stdout.isTTY === true && options.destination === undefined ? 'pretty' : 'json')
+  const format = options.format ?? (process.stdout.isTTY && options.destination === undefined ? 'pretty' : 'json')
   const sink = options.destination === undefined ? stdoutSink() : callbackSink(options.destination)
   const stream: DestinationStream = format === 'pretty' ? { write: (line) => sink.write(prettyLine(line)) } : sink
   const root = pino(

@@ -30,6 +30,8 @@ export interface BoundCounter {
   readonly value: number
 }
 export interface BoundGauge {
+  /** Reads the value when metrics are exposed, instead of having it pushed. The last reader wins. */
+  read(value: () => number): Disposable
   set(value: number): void
   inc(by?: number): void
   dec(by?: number): void
@@ -47,11 +49,6 @@ export interface Family<L extends string, B> {
   /** Drops a series, for example of a cluster that was removed. */
   remove(labels: Labels<L>): void
 }
-export interface GaugeFamily<L extends string> extends Family<L, BoundGauge> {
-  /** Reads the value when metrics are exposed, instead of pushing it. The last reader of a series wins. */
-  read(labels: Labels<L>, value: () => number): Disposable
-}
-
 export interface MetricInfo {
   readonly name: string
   readonly type: 'counter' | 'gauge' | 'histogram'
@@ -63,7 +60,7 @@ export interface Metrics {
   counter(spec: MetricSpec): BoundCounter
   counter<L extends string>(spec: MetricSpec<L> & { readonly labels: readonly L[] }): Family<L, BoundCounter>
   gauge(spec: MetricSpec): BoundGauge
-  gauge<L extends string>(spec: MetricSpec<L> & { readonly labels: readonly L[] }): GaugeFamily<L>
+  gauge<L extends string>(spec: MetricSpec<L> & { readonly labels: readonly L[] }): Family<L, BoundGauge>
   histogram(spec: HistogramSpec): BoundHistogram
   histogram<L extends string>(spec: HistogramSpec<L> & { readonly labels: readonly L[] }): Family<L, BoundHistogram>
   /** Everything in Prometheus text format 0.0.4. */
@@ -118,14 +115,9 @@ export function createMetrics(options: MetricsOptions = {}): Metrics {
     const series = declare('counter', spec, () => new CounterCell(spec.name))
     return spec.labels === undefined ? series.only() : series
   }
-  function gauge<L extends string>(spec: MetricSpec<L>): BoundGauge | GaugeFamily<L> {
+  function gauge<L extends string>(spec: MetricSpec<L>): BoundGauge | Family<L, BoundGauge> {
     const series = declare('gauge', spec, () => new GaugeCell())
-    if (spec.labels === undefined) return series.only()
-    return {
-      with: (labels) => series.with(labels),
-      remove: (labels) => series.remove(labels),
-      read: (labels, value) => series.with(labels).readFrom(value),
-    }
+    return spec.labels === undefined ? series.only() : series
   }
   function histogram<L extends string>(spec: HistogramSpec<L>): BoundHistogram | Family<L, BoundHistogram> {
     const bounds = Float64Array.from(spec.buckets)
@@ -145,8 +137,8 @@ export function createMetrics(options: MetricsOptions = {}): Metrics {
   const overflow = metrics.gauge({
     name: 'deltawatch_metric_series_overflow',
     help: 'Label combinations that were folded into the series `other`, over all metrics. Above 0 means a label is not bounded.',
-  }) as GaugeCell
-  overflow.readFrom(() => [...overflows.values()].reduce((sum, read) => sum + read(), 0))
+  })
+  overflow.read(() => [...overflows.values()].reduce((sum, read) => sum + read(), 0))
   return metrics
 }
 
@@ -188,7 +180,7 @@ class GaugeCell implements BoundGauge, Sampled {
     this.value -= by
   }
 
-  readFrom(value: () => number): Disposable {
+  read(value: () => number): Disposable {
     this.#reader = value
     return {
       [Symbol.dispose]: () => {

@@ -151,7 +151,7 @@ export function createResilience(deps: ResilienceDeps): Resilience {
       }
       const entry = build(name, options, deps)
       built.set(name, entry)
-      gauge?.read({ dep: name }, () => GAUGE_VALUE[entry.policy.state])
+      gauge?.with({ dep: name }).read(() => GAUGE_VALUE[entry.policy.state])
       return entry.policy
     },
     status: () => [...built.values()].map((entry) => entry.status()),
