@@ -6,7 +6,7 @@
 import { type Cursor, decodeCursor, encodeCursor, type Position, type ViewTag } from './cursor.ts'
 import type { ServerFrame } from './frames.ts'
 import type { Epoch } from './log/entry.ts'
-import type { Revision } from './revision.ts'
+import { compareRevisions, type Revision } from './revision.ts'
 import type { ClusterId } from './subjects.ts'
 
 /** The position of one watch, folded from its frames in the order they arrived on one connection after another. */
@@ -31,9 +31,13 @@ export class CursorFold {
     switch (frame.type) {
       case 'watching':
         this.#staging.clear()
+        // A cluster this gateway does not name is not part of the watch any more.
+        for (const cluster of [...this.#positions.keys()]) {
+          if (!Object.hasOwn(frame.clusters, cluster)) this.#positions.delete(cluster)
+        }
         for (const [name, at] of Object.entries(frame.clusters)) {
-          const continues = at.outcome === 'resumed' || at.outcome === 'live'
-          this.#set(name, continues ? at.epoch : undefined, at.revision)
+          if (at.outcome === 'resumed') this.#move(name, at.epoch, at.revision)
+          else this.#set(name, at.outcome === 'live' ? at.epoch : undefined, at.revision)
         }
         return
       case 'snapshot':
@@ -47,10 +51,10 @@ export class CursorFold {
         }
         return
       case 'events':
-        this.#set(frame.cluster, frame.epoch, frame.revision)
+        this.#move(frame.cluster, frame.epoch, frame.revision)
         return
       case 'state':
-        if (frame.last) this.#set(frame.cluster, frame.epoch, frame.revision)
+        if (frame.last) this.#move(frame.cluster, frame.epoch, frame.revision)
         return
       case 'resync':
         this.#staging.delete(frame.cluster as ClusterId)
@@ -60,7 +64,7 @@ export class CursorFold {
       case 'bookmark': {
         const decoded = decodeCursor(frame.cursor)
         if (decoded.ok) this.#viewTag = decoded.cursor.viewTag
-        for (const [name, at] of Object.entries(frame.clusters)) this.#set(name, at.epoch, at.revision)
+        for (const [name, at] of Object.entries(frame.clusters)) this.#move(name, at.epoch, at.revision)
         return
       }
       case 'cluster':
@@ -85,6 +89,14 @@ export class CursorFold {
 
   #snapshot(viewTag: ViewTag): Cursor {
     return { viewTag, positions: this.#positions }
+  }
+
+  /** Forward within an epoch: a repeat changes nothing. Another epoch without a resync proves nothing: no position. */
+  #move(cluster: string, epoch: string | undefined, revision: Revision | undefined): void {
+    const held = this.#positions.get(cluster as ClusterId)
+    if (held === undefined || revision === undefined) this.#set(cluster, epoch, revision)
+    else if (held.epoch !== epoch) this.#set(cluster, undefined, undefined)
+    else if (compareRevisions(revision, held.revision) > 0) this.#set(cluster, epoch, revision)
   }
 
   #set(cluster: string, epoch: string | undefined, revision: Revision | undefined): void {

@@ -26,14 +26,14 @@ export function maxRevision(a: Revision, b: Revision): Revision {
   return compareRevisions(a, b) >= 0 ? a : b
 }
 
-/** a + delta; delta may be negative, the result is clamped at zero. */
+/** a + delta; delta may be negative, the result is clamped to what a revision can be. */
 export function addRevision(a: Revision, delta: number): Revision {
   if (a.length < 16) {
     const sum = Number(a) + delta
-    return (sum <= 0 ? '0' : String(sum)) as Revision
+    if (Number.isSafeInteger(sum)) return (sum <= 0 ? '0' : String(sum)) as Revision
   }
   const sum = BigInt(a) + BigInt(delta)
-  return (sum <= 0n ? '0' : sum.toString()) as Revision
+  return (sum <= 0n ? '0' : sum > BigInt(MAX_INT64) ? MAX_INT64 : sum.toString()) as Revision
 }
 
 /** How many revisions lie between two positions (a - b); saturates at Number.MAX_SAFE_INTEGER. For lag display only. */
