@@ -2,7 +2,7 @@
 // Owns: turning text into a ClientFrame or a named refusal, and server text into a ServerFrame for clients.
 // Refuses: schema libraries (this runs in k6 and browsers) and state; whether a frame is allowed now is the session's matter.
 
-import { fromBase64, type Key, keyFromBytes, keyFromText, prefixEnd } from './bytes.ts'
+import { fromBase64, type Key, keyFromBytes, keyFromText, keyToText, prefixEnd } from './bytes.ts'
 import { type Code, ErrorCode } from './codes.ts'
 import type { ClientFrame, Selector, ServerFrame, WatchFrame } from './frames.ts'
 
@@ -129,12 +129,17 @@ const bytesOf = (
 ): { readonly bytes: Key } | { readonly error: string } | undefined => {
   if (text === undefined && base64 === undefined) return undefined
   if (text !== undefined && base64 !== undefined) return { error: `${name} and ${name}Base64 exclude each other` }
+  const limit = `${name} is not at most ${MAX_KEY_BYTES} bytes`
   if (text !== undefined) {
-    if (!isText(text, MAX_KEY_BYTES)) return { error: `${name} is not a string of at most ${MAX_KEY_BYTES} characters` }
-    return { bytes: keyFromText(text) }
+    if (!isText(text, MAX_KEY_BYTES)) return { error: limit }
+    const key = keyFromText(text)
+    if (key.length > MAX_KEY_BYTES) return { error: limit }
+    // Encoding replaces a lone surrogate; the selector would then name another key than the one that was written.
+    return keyToText(key) === text ? { bytes: key } : { error: `${name} is not well-formed Unicode` }
   }
   const bytes = isText(base64, MAX_KEY_BYTES * 2) ? fromBase64(base64) : undefined
-  return bytes === undefined ? { error: `${name}Base64 is not base64` } : { bytes: keyFromBytes(bytes) }
+  if (bytes === undefined) return { error: `${name}Base64 is not base64` }
+  return bytes.length > MAX_KEY_BYTES ? { error: limit } : { bytes: keyFromBytes(bytes) }
 }
 
 /**
