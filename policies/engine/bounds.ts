@@ -15,6 +15,8 @@ export const MAX_STARS_PER_SEGMENT = 4
 export const MAX_TRANSFORMS_PER_RULE = 64
 export const MAX_POINTER_SEGMENTS = 16
 export const MAX_KEY_TRANSFORMS = 4
+/** Each is held against every other rule at load time. */
+export const MAX_KEY_TRANSFORM_RULES = 256
 export const MAX_SCHEMAS = 256
 export const MAX_LIMITS = 256
 export const MAX_CASES = 20_000

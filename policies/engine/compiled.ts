@@ -5,6 +5,7 @@ import type { ValueCondition, SubscriberCondition } from './condition.ts'
 import type { KeyTransform, Transform } from './document.ts'
 import type { Glob } from './glob.ts'
 import type { KeyMatcher } from './key-matcher.ts'
+import type { PlanTable } from './plan.ts'
 import type { ValueSchema } from './value-schema.ts'
 import type { Op, PolicyDeps, RateLimits } from './types.ts'
 
@@ -44,6 +45,7 @@ export type CompiledSource = {
   readonly documents: readonly string[]
   readonly rules: readonly CompiledRule[]
   readonly matcher: KeyMatcher
+  readonly plans: PlanTable
   readonly schemas: readonly ValueSchema[]
   readonly limits: readonly CompiledLimit[]
   readonly hiddenActivity: readonly CompiledDestination[]

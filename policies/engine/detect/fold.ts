@@ -1,0 +1,62 @@
+// Text as detectors read it: digits of any script and full-width letters as ASCII, characters that show nothing left out.
+// Owns: the folding and the way back to positions of the original. Does not own: what is looked for.
+
+export type Folded = {
+  readonly text: string
+  /** Start of each folded character in the original; one more entry for the end. Undefined: positions are the same. */
+  readonly at: readonly number[] | undefined
+}
+
+/** Zeros of the decimal digits of the scripts in the basic plane. */
+const ZEROS = [
+  0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66, 0x0ce6, 0x0d66, 0x0de6, 0x0e50,
+  0x0ed0, 0x0f20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90, 0x1b50, 0x1bb0, 0x1c40, 0x1c50,
+  0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0,
+]
+
+export function fold(text: string): Folded {
+  let plain = true
+  for (let i = 0; i < text.length && plain; i++) plain = text.charCodeAt(i) < 0x80
+  if (plain) return { text, at: undefined }
+  let folded = ''
+  const at: number[] = []
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (invisible(code)) continue
+    at.push(i)
+    if (code === 0xd835 && mathDigit(text.charCodeAt(i + 1))) {
+      folded += String.fromCharCode(0x30 + ((text.charCodeAt(++i) - 0xdfce) % 10))
+      continue
+    }
+    folded += code < 0x80 ? (text[i] as string) : String.fromCharCode(foldCode(code))
+  }
+  at.push(text.length)
+  return { text: folded, at }
+}
+
+function invisible(code: number): boolean {
+  return (
+    code === 0xad ||
+    code === 0x034f ||
+    code === 0x061c ||
+    code === 0x180e ||
+    code === 0xfeff ||
+    (code >= 0x200b && code <= 0x200f) ||
+    (code >= 0x202a && code <= 0x202e) ||
+    (code >= 0x2060 && code <= 0x206f) ||
+    (code >= 0xfe00 && code <= 0xfe0f)
+  )
+}
+
+/** Low half of a mathematical digit (U+1D7CE to U+1D7FF); their high half is always D835. */
+const mathDigit = (low: number): boolean => low >= 0xdfce && low <= 0xdfff
+
+function foldCode(code: number): number {
+  // Full-width forms of ! to ~ lie in one block.
+  if (code >= 0xff01 && code <= 0xff5e) return code - 0xfee0
+  if (code === 0xa0 || (code >= 0x2000 && code <= 0x200a) || code === 0x202f || code === 0x3000) return 0x20
+  if ((code >= 0x2010 && code <= 0x2015) || code === 0x2212) return 0x2d
+  if (code === 0xb7 || code === 0x30fb) return 0x2e
+  for (const zero of ZEROS) if (code >= zero && code < zero + 10) return 0x30 + code - zero
+  return code
+}

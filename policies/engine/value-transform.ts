@@ -1,0 +1,319 @@
+// What happens to a value: the field rules and detectors of all matching allow rules, applied in one pass that splices the source.
+// Owns: the walk over JSON, the splices (everything untouched stays byte for byte), detection in strings, numbers and names, and the
+// reasons to withhold. Fails closed: what is not understood is never passed on.
+
+import { MAX_JSON_DEPTH, MAX_TRANSFORM_VALUE_BYTES } from './bounds.ts'
+import { maskNumber, maskText } from './detect/detect.ts'
+import type { Wanted } from './detect/detect.ts'
+import type { Detector } from './document.ts'
+import { actOn } from './field-action.ts'
+import type { FieldProgram, Place, PlaceAction } from './field-program.ts'
+import { CLOSE_ARRAY, CLOSE_OBJECT, COLON, COMMA, JsonScan, OPEN_ARRAY, OPEN_OBJECT, QUOTE } from './json-scan.ts'
+import type { PolicyDeps, WithholdReason } from './types.ts'
+
+export type Transformed =
+  /** The very same bytes when nothing had to change. */
+  | { readonly ok: true; readonly value: Uint8Array }
+  | { readonly ok: false; readonly reason: WithholdReason; readonly rule: string }
+
+export type Detection = {
+  readonly wanted: Wanted
+  /** Detectors whose hit withholds the value instead of masking it. */
+  readonly withholding: Wanted
+  /** Smallest rule id that asks for detection at all, and for withholding. */
+  readonly rule: string
+  readonly withholdingRule: string
+}
+
+const encoder = new TextEncoder()
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+const MASKED = encoder.encode('"***"')
+const NULL = encoder.encode('null')
+const NOTHING = new Uint8Array(0)
+
+type Failure = { readonly reason: WithholdReason; readonly rule: string }
+
+/** One value through one set of rules. `program` undefined: detection only. `applied`: what egress did already. */
+export function transformValue(
+  value: Uint8Array,
+  program: FieldProgram | undefined,
+  detection: Detection | undefined,
+  applied: readonly string[],
+  deps: PolicyDeps,
+): Transformed {
+  const rule = program?.rule ?? detection?.rule ?? ''
+  if (value.length > MAX_TRANSFORM_VALUE_BYTES) return { ok: false, reason: 'too-large', rule }
+  const walk = new Walk(value, program, detection, applied, deps)
+  if (walk.document()) return { ok: true, value: walk.result() }
+  if (walk.failure !== undefined) return { ok: false, ...walk.failure }
+  if (program !== undefined) return { ok: false, reason: 'not-json', rule: program.rule }
+  return detection === undefined ? { ok: true, value } : plainText(value, detection)
+}
+
+/** A value that is no JSON, for rules that only detect: text is masked as one string, anything else is withheld. */
+function plainText(value: Uint8Array, detection: Detection): Transformed {
+  const withhold: Transformed = { ok: false, reason: 'not-text', rule: detection.rule }
+  let text: string
+  try {
+    text = decoder.decode(value)
+  } catch {
+    return withhold
+  }
+  // Control characters can part digits, and entities or escapes can spell them.
+  if (/[^\P{Cc}\t\n\r]/u.test(text) || /&#|\\x[0-9a-fA-F]{2}/.test(text)) return withhold
+  if (maskText(text, detection.withholding) !== undefined)
+    return { ok: false, reason: 'detected', rule: detection.withholdingRule }
+  const masked = maskText(text, detection.wanted)
+  return { ok: true, value: masked === undefined ? value : encoder.encode(masked) }
+}
+
+class Walk {
+  readonly #scan: JsonScan
+  readonly #program: FieldProgram | undefined
+  readonly #detection: Detection | undefined
+  readonly #applied: readonly string[]
+  readonly #deps: PolicyDeps
+  /** Pairs of start and end, ascending, and what stands there instead. */
+  readonly #cuts: number[] = []
+  readonly #fills: Uint8Array[] = []
+  #seen: Set<number> | undefined
+  failure: Failure | undefined
+
+  constructor(
+    value: Uint8Array,
+    program: FieldProgram | undefined,
+    detection: Detection | undefined,
+    applied: readonly string[],
+    deps: PolicyDeps,
+  ) {
+    this.#scan = new JsonScan(value)
+    this.#program = program
+    this.#detection = detection
+    this.#applied = applied
+    this.#deps = deps
+  }
+
+  document(): boolean {
+    const scan = this.#scan
+    scan.space()
+    if (!this.#value(this.#program?.root, undefined, 0, false)) return false
+    scan.space()
+    return scan.at === scan.bytes.length && this.#complete()
+  }
+
+  result(): Uint8Array {
+    const source = this.#scan.bytes
+    const cuts = this.#cuts
+    if (cuts.length === 0) return source
+    let size = source.length
+    for (let i = 0; i < this.#fills.length; i++)
+      size += (this.#fills[i] as Uint8Array).length - ((cuts[2 * i + 1] as number) - (cuts[2 * i] as number))
+    const out = new Uint8Array(size)
+    let from = 0
+    let to = 0
+    for (let i = 0; i < this.#fills.length; i++) {
+      const start = cuts[2 * i] as number
+      const fill = this.#fills[i] as Uint8Array
+      out.set(source.subarray(from, start), to)
+      to += start - from
+      out.set(fill, to)
+      to += fill.length
+      from = cuts[2 * i + 1] as number
+    }
+    out.set(source.subarray(from), to)
+    return out
+  }
+
+  #complete(): boolean {
+    const required = this.#program?.required ?? []
+    for (const [i, need] of required.entries()) {
+      if (this.#seen?.has(i) === true || this.#handled(need.pointer)) continue
+      return this.#fail('missing-field', need.rule)
+    }
+    return true
+  }
+
+  /** Egress already did something to that very field, so that its absence is egress's doing. */
+  #handled(pointer: string): boolean {
+    const applied = this.#applied
+    for (const descriptor of applied) if (descriptor.slice(0, descriptor.lastIndexOf('=')) === pointer) return true
+    return false
+  }
+
+  #fail(reason: WithholdReason, rule: string): false {
+    this.failure ??= { reason, rule }
+    return false
+  }
+
+  /** The action still to be done at a place: none when egress did all of what the rules ask there. */
+  #action(place: Place | undefined): PlaceAction | undefined {
+    const here = place?.here
+    if (here === undefined || this.#applied.length === 0) return here
+    return here.descriptors.every((descriptor) => this.#applied.includes(descriptor)) ? undefined : here
+  }
+
+  /** Walks the value at the scan. `covered`: it will be replaced from above, so only what withholds matters. False: failed or not JSON. */
+  #value(place: Place | undefined, action: PlaceAction | undefined, depth: number, covered: boolean): boolean {
+    if (place !== undefined) for (const id of place.required) (this.#seen ??= new Set()).add(id)
+    if (action?.action.kind === 'withhold') return this.#fail('rule', action.rule)
+    const scan = this.#scan
+    const start = scan.at
+    const byte = scan.peek()
+    if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
+      if (depth >= MAX_JSON_DEPTH) return false
+      const mark = this.#fills.length
+      const inner = covered || action !== undefined
+      if (!(byte === OPEN_OBJECT ? this.#object(place, depth + 1, inner) : this.#array(place, depth + 1, inner)))
+        return false
+      if (action !== undefined && !covered) {
+        // Any action on a whole object or list masks it: nothing weaker has a meaning there.
+        this.#fills.length = mark
+        this.#cuts.length = 2 * mark
+        this.#cut(start, scan.at, MASKED)
+      }
+      return true
+    }
+    if (!scan.scalar()) return false
+    if (covered) return true
+    if (action !== undefined) return this.#act(action, start, byte === QUOTE)
+    if (this.#detection === undefined) return true
+    return byte === QUOTE
+      ? this.#detectString(start, scan.at, this.#detection)
+      : this.#detectNumber(start, this.#detection)
+  }
+
+  #act(place: PlaceAction, start: number, quoted: boolean): boolean {
+    const scan = this.#scan
+    const { action } = place
+    if (action.kind === 'mask') {
+      this.#cut(start, scan.at, MASKED)
+      return true
+    }
+    const text = quoted ? scan.decoded(start, scan.at) : scan.text(start, scan.at)
+    let result = actOn(action, text, this.#deps)
+    if (result === undefined) return this.#fail('missing-key', place.rule)
+    const detection = this.#detection
+    // What a hash or HMAC left is ours, and masking parts of it would only break joins.
+    if (detection !== undefined && action.kind !== 'hash' && action.kind !== 'hmac') {
+      if (maskText(result, detection.withholding) !== undefined)
+        return this.#fail('detected', detection.withholdingRule)
+      result = maskText(result, detection.wanted) ?? result
+    }
+    if (result !== text || !quoted) this.#cut(start, scan.at, encoder.encode(JSON.stringify(result)))
+    return true
+  }
+
+  /** The string token in [start, end), a value or a name. */
+  #detectString(start: number, end: number, detection: Detection): boolean {
+    const scan = this.#scan
+    if (!scan.suspicious) return true
+    const text = scan.decoded(start, end)
+    if (maskText(text, detection.withholding) !== undefined) return this.#fail('detected', detection.withholdingRule)
+    const masked = maskText(text, detection.wanted)
+    if (masked !== undefined) this.#cut(start, end, encoder.encode(JSON.stringify(masked)))
+    return true
+  }
+
+  #detectNumber(start: number, detection: Detection): boolean {
+    const scan = this.#scan
+    if (scan.at - start < 6) return true
+    const text = scan.text(start, scan.at)
+    if (maskNumber(text, detection.withholding) !== undefined) return this.#fail('detected', detection.withholdingRule)
+    const masked = maskNumber(text, detection.wanted)
+    if (masked !== undefined) this.#cut(start, scan.at, encoder.encode(JSON.stringify(masked)))
+    return true
+  }
+
+  #object(place: Place | undefined, depth: number, covered: boolean): boolean {
+    const scan = this.#scan
+    scan.at++
+    scan.space()
+    if (scan.peek() === CLOSE_OBJECT) {
+      scan.at++
+      return true
+    }
+    let kept = false
+    let comma = -1
+    for (;;) {
+      const start = scan.at
+      if (!scan.string()) return false
+      const nameEnd = scan.at
+      const child = place === undefined ? undefined : this.#named(place, start, nameEnd)
+      const action = this.#action(child)
+      const dropped = !covered && action?.action.kind === 'drop'
+      if (!covered && !dropped && this.#detection !== undefined && !this.#detectString(start, nameEnd, this.#detection))
+        return false
+      scan.space()
+      if (scan.peek() !== COLON) return false
+      scan.at++
+      scan.space()
+      if (!this.#value(child, dropped ? undefined : action, depth, covered || dropped)) return false
+      const end = scan.at
+      scan.space()
+      const next = scan.peek()
+      if (next !== COMMA && next !== CLOSE_OBJECT) return false
+      if (dropped) {
+        if (kept) this.#cut(comma, end, NOTHING)
+        else this.#cut(start, next === COMMA ? scan.at + 1 : end, NOTHING)
+      } else kept = true
+      comma = scan.at
+      scan.at++
+      if (next === CLOSE_OBJECT) return true
+      scan.space()
+    }
+  }
+
+  #array(place: Place | undefined, depth: number, covered: boolean): boolean {
+    const scan = this.#scan
+    scan.at++
+    scan.space()
+    if (scan.peek() === CLOSE_ARRAY) {
+      scan.at++
+      return true
+    }
+    for (let index = 0; ; index++) {
+      const start = scan.at
+      const child = place === undefined ? undefined : this.#indexed(place, index)
+      const action = this.#action(child)
+      const dropped = !covered && action?.action.kind === 'drop'
+      if (!this.#value(child, dropped ? undefined : action, depth, covered || dropped)) return false
+      // Removing it would move its neighbours to other indexes, which other rules name.
+      if (dropped) this.#cut(start, scan.at, NULL)
+      scan.space()
+      const next = scan.peek()
+      scan.at++
+      if (next === CLOSE_ARRAY) return true
+      if (next !== COMMA) return false
+      scan.space()
+    }
+  }
+
+  #named(place: Place, start: number, end: number): Place | undefined {
+    const scan = this.#scan
+    const program = this.#program as FieldProgram
+    if (scan.escaped) return program.child(place, place.byName.get(scan.decoded(start, end)) ?? -1)
+    const names = place.names
+    for (let i = 0; i < names.length; i++)
+      if (sameBytes(scan.bytes, start + 1, end - 1, names[i] as Uint8Array)) return program.child(place, i)
+    return program.child(place, -1)
+  }
+
+  #indexed(place: Place, index: number): Place | undefined {
+    const found = place.names.length === 0 ? undefined : place.byName.get(String(index))
+    return (this.#program as FieldProgram).child(place, found ?? -1)
+  }
+
+  #cut(start: number, end: number, fill: Uint8Array): void {
+    this.#cuts.push(start, end)
+    this.#fills.push(fill)
+  }
+}
+
+function sameBytes(bytes: Uint8Array, start: number, end: number, name: Uint8Array): boolean {
+  if (end - start !== name.length) return false
+  for (let i = 0; i < name.length; i++) if (bytes[start + i] !== name[i]) return false
+  return true
+}
+
+export const detectDescriptor = (detector: Detector, action: 'mask' | 'withhold'): string =>
+  `detect:${detector}=${action}`
