@@ -40,6 +40,8 @@ export interface Shape {
   readonly fields: readonly Field[]
   /** Valid keys of each object, by its dotted path ('' is the top). */
   readonly objects: ReadonlyMap<string, readonly string[]>
+  /** Objects that always exist; a file that leaves one out means an empty one. Optional ones stay absent. */
+  readonly sections: readonly (readonly string[])[]
 }
 
 export const ENV_PREFIX = 'DELTAWATCH_'
@@ -48,11 +50,12 @@ export const FILE_SUFFIX = 'File'
 export function readShape(schema: z.ZodObject): Shape {
   const fields: Field[] = []
   const objects = new Map<string, readonly string[]>()
-  walk(schema.shape, [], fields, objects)
+  const sections: (readonly string[])[] = []
+  walk(schema.shape, [], { fields, objects, sections })
   const clash = firstDuplicate(fields.map((f) => f.env))
   if (clash !== undefined)
     throw new RangeError(`two configuration fields share the environment name ${clash}; rename one`)
-  return { fields, objects }
+  return { fields, objects, sections }
 }
 
 /** `nats.pingInterval` -> `DELTAWATCH_NATS_PING_INTERVAL` */
@@ -72,20 +75,20 @@ interface Peeled {
 function walk(
   shape: Readonly<Record<string, z.core.$ZodType>>,
   path: readonly string[],
-  fields: Field[],
-  objects: Map<string, readonly string[]>,
+  into: { fields: Field[]; objects: Map<string, readonly string[]>; sections: (readonly string[])[] },
 ): void {
-  objects.set(path.join('.'), Object.keys(shape))
+  into.objects.set(path.join('.'), Object.keys(shape))
   for (const [key, schema] of Object.entries(shape)) {
     const peeled = peel(schema)
     const at = [...path, key]
     if (peeled.inner.type === 'object') {
-      walk(peeled.inner.shape, at, fields, objects)
+      if (!peeled.optional) into.sections.push(at)
+      walk(peeled.inner.shape, at, into)
       continue
     }
     const items = itemSchema(peeled.inner)
     const { description = '', expect, example, secret } = peeled.meta
-    fields.push({
+    into.fields.push({
       path: at,
       name: at.join('.'),
       env: envName(at),
@@ -100,6 +103,29 @@ function walk(
       ...(example === undefined ? {} : { example }),
     })
   }
+}
+
+/** Calls `visit` for every place in `value` where the schema has a secret, lists and maps of objects included. */
+export function visitSecrets(
+  schema: z.core.$ZodType,
+  value: unknown,
+  visit: (parent: Record<string, unknown>, key: string, path: readonly string[]) => void,
+  path: readonly string[] = [],
+): void {
+  const { inner } = peel(schema)
+  if (inner.type === 'pipe') return visitSecrets(inner.in, value, visit, path)
+  if (typeof value !== 'object' || value === null) return
+  const record = value as Record<string, unknown>
+  if (inner.type === 'object') {
+    for (const [key, child] of Object.entries(inner.shape)) {
+      if (peel(child).meta.secret === true) visit(record, key, [...path, key])
+      else visitSecrets(child, record[key], visit, [...path, key])
+    }
+    return
+  }
+  const items = itemSchema(inner)
+  if (items === undefined) return
+  for (const [key, item] of Object.entries(record)) visitSecrets(items, item, visit, [...path, key])
 }
 
 function defOf(schema: z.core.$ZodType): Def {
