@@ -32,7 +32,7 @@ export class CursorFold {
       case 'watching':
         this.#staging.clear()
         // A cluster this gateway does not name is not part of the watch any more.
-        for (const cluster of [...this.#positions.keys()]) {
+        for (const cluster of this.#positions.keys()) {
           if (!Object.hasOwn(frame.clusters, cluster)) this.#positions.delete(cluster)
         }
         for (const [name, at] of Object.entries(frame.clusters)) {

@@ -46,6 +46,8 @@ export const CHAIN_START: ChainState = {
 
 /** A group may not outgrow this; a longer one is no revision any agent writes (maxRevisionBytes plus framing). */
 export const MAX_GROUP_BYTES = 64 * 1024 * 1024
+/** More slices than any payload limit calls for; keeps the copy made per slice cheap against a hostile writer. */
+export const MAX_GROUP_SLICES = 4096
 
 /** Judges the entry found at `seq`. Pure: returns the next state, keeps none. */
 export function advance(state: ChainState, seq: number, entry: LogEntry): Verdict {
@@ -92,6 +94,7 @@ const isAfter = (a: Revision, b: Revision): boolean => (a.length === b.length ? 
 
 const advanceChunk = (state: ChainState, next: ChainState, entry: LogEntry & { kind: 'chunk' }): Verdict => {
   if (!isAfter(entry.revision, state.revision)) return { kind: 'broken', reason: 'revision-order' }
+  if (entry.count > MAX_GROUP_SLICES) return { kind: 'broken', reason: 'chunk' }
   const open = state.group
   const continues = open !== undefined && open.groupId === entry.groupId
   if (continues) {

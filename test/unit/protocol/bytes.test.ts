@@ -133,7 +133,7 @@ describe('bytes', () => {
   })
 
   it('V3: base64 is strict: what decodes is exactly what encoding would have written', () => {
-    const alphabet = fc.string({ unit: fc.constantFrom(...'AQgwBZz9+/-_=. \n'), maxLength: 12 })
+    const alphabet = fc.string({ unit: fc.constantFrom(...'AQgwBZz9+/-_=. \n'.split('')), maxLength: 12 })
     fc.assert(
       fc.property(fc.oneof(alphabet, fc.string({ maxLength: 12 })), (text) => {
         const standard = fromBase64(text)

@@ -151,7 +151,7 @@ describe('client frames', () => {
 })
 
 describe('selectors', () => {
-  const range = (selector: object): unknown => selectorRange(selector as never)
+  const range = (selector: object): unknown => selectorRange(selector)
   const base64 = (text: string): string => Buffer.from(text).toString('base64')
 
   it('S6: key, prefix and range name bytewise ranges, also in base64', () => {
