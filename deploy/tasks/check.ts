@@ -14,7 +14,7 @@ interface Check {
 const CHECKS: readonly Check[] = [
   { name: 'types', bin: 'tsc', args: ['--noEmit', '--pretty', 'false'] },
   { name: 'lint', bin: 'oxlint', args: ['--deny-warnings'] },
-  { name: 'format', bin: 'biome', args: ['format'] },
+  { name: 'format', bin: 'biome', args: ['format', '--reporter=summary'] },
   { name: 'architecture', args: ['--test', '--test-reporter=spec', 'test/unit/architecture.test.ts'] },
 ]
 
