@@ -1,0 +1,143 @@
+// The delivery side of one session: its watches, its connection's room, and the readers that have to catch up.
+// Owns: fairness among its own readers, the class's rate limits, and the answers of delivery on this connection.
+// Refuses: the handshake, authentication and liveness (gateway/session).
+
+import type { ClusterId } from '#protocol/subjects.ts'
+import { ErrorCode, errorLabel, isTemporary } from '#protocol/codes.ts'
+import type { ResyncReason, ServerFrame, WatchingFrame } from '#protocol/frames.ts'
+import type { PolicyClass } from '#policies/engine/types.ts'
+import type { Encoder } from './encoder.ts'
+import type { Tick } from './feed.ts'
+import type { Outlet } from './outlet.ts'
+import type { RateLimiter } from './rate-limiter.ts'
+import type { Reader } from './reader.ts'
+import type { Watch } from './watch.ts'
+
+export interface SubscriberDeps {
+  monotonic(): number
+  /** Asks for a turn of the pump. */
+  pump(subscriber: Subscriber): void
+  waiting(reader: Reader, waits: boolean): void
+  onResync(cluster: ClusterId, reason: ResyncReason): void
+  onOutcome(outcome: string): void
+}
+
+export class Subscriber {
+  readonly outlet: Outlet
+  readonly encoder: Encoder
+  policyClass: PolicyClass
+  limiter: RateLimiter | undefined
+  readonly watches = new Map<string, Watch>()
+  /** In the pump's queue. */
+  queued = false
+  closed = false
+  readonly #deps: SubscriberDeps
+  #active: Reader[] = []
+
+  constructor(outlet: Outlet, encoder: Encoder, policyClass: PolicyClass, deps: SubscriberDeps) {
+    this.outlet = outlet
+    this.encoder = encoder
+    this.policyClass = policyClass
+    this.#deps = deps
+  }
+
+  monotonic(): number {
+    return this.#deps.monotonic()
+  }
+
+  send(frame: ServerFrame): void {
+    const bytes = this.encoder.frame(frame)
+    if (bytes !== undefined) this.outlet.force(bytes)
+  }
+
+  /** A live reader's tick: within rate and room, or it falls behind. */
+  accepts(tick: Tick): boolean {
+    if (this.limiter !== undefined && !this.limiter.take(tick.events, tick.bytes.length, this.monotonic())) return false
+    return this.outlet.offer(tick.bytes)
+  }
+
+  /** Whether the class's rate allows this chunk of catching up now. */
+  paces(events: number, bytes: number): boolean {
+    return this.limiter === undefined || this.limiter.take(events, bytes, this.monotonic())
+  }
+
+  /** Readers that are on their way to live. */
+  get catchingUp(): number {
+    return this.#active.length
+  }
+
+  /** After every transition of a reader. */
+  touched(reader: Reader): void {
+    const { kind } = reader.state
+    this.#deps.waiting(reader, kind === 'waiting')
+    if (kind === 'snapshotting' || kind === 'behind' || kind === 'resyncing') this.wake(reader)
+  }
+
+  wake(reader: Reader): void {
+    if (!reader.active) {
+      reader.active = true
+      this.#active.push(reader)
+    }
+    this.#deps.pump(this)
+  }
+
+  forget(reader: Reader): void {
+    this.#deps.waiting(reader, false)
+    if (!reader.active) return
+    reader.active = false
+    this.#active = this.#active.filter((other) => other !== reader)
+  }
+
+  /** The connection has room again. */
+  drained(): void {
+    if (this.#active.length > 0) this.#deps.pump(this)
+  }
+
+  /**
+   * Up to `steps` steps, one reader after the other. 'again': more can be done now; 'full': waits for room or for the
+   * rate; 'idle': nothing to do.
+   */
+  pump(steps: number): 'again' | 'full' | 'idle' {
+    let stuck = 0
+    for (let n = 0; n < steps; n++) {
+      const reader = this.#active.shift()
+      if (reader === undefined) return 'idle'
+      if (this.closed) return 'idle'
+      reader.active = false
+      const result = reader.pump()
+      if (result === 'idle') continue
+      if (!reader.active && reader.slot < 0) {
+        reader.active = true
+        this.#active.push(reader)
+      }
+      stuck = result === 'full' ? stuck + 1 : 0
+      if (stuck > 0 && stuck >= this.#active.length) return 'full'
+    }
+    return this.#active.length === 0 ? 'idle' : 'again'
+  }
+
+  watching(watch: Watch, clusters: WatchingFrame['clusters']): void {
+    this.send({ type: 'watching', id: watch.id, ch: watch.channel.ch, clusters })
+  }
+
+  resumed(outcome: string): void {
+    this.#deps.onOutcome(outcome)
+  }
+
+  resynced(reader: Reader, reason: ResyncReason): void {
+    this.#deps.onResync(reader.feed.source.cluster, reason)
+  }
+
+  snapshotBusy(reader: Reader): void {
+    const watch = [...this.watches.values()].find((w) => w.readers.get(reader.feed.source.cluster) === reader)
+    const code = ErrorCode.SnapshotBusy
+    const message = `${code.text} for cluster ${reader.feed.source.cluster}; it is tried again`
+    this.send({
+      type: 'error',
+      ...(watch === undefined ? {} : { id: watch.id }),
+      code: errorLabel(code),
+      message,
+      temporary: isTemporary(code),
+    })
+  }
+}
