@@ -3,19 +3,20 @@
 // A first SIGINT or SIGTERM stops everything in reverse order; a second one kills. A reaper does it if we are killed ourselves.
 
 import { mkdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { createProgress } from '../toolchain/progress.ts'
 import { resolveTool, ToolMissingError } from '../toolchain/resolve.ts'
 import { followClusters } from './clusters.ts'
+import { AlreadyRunningError, lockInstance } from './instance.ts'
 import { createDisplay, type Display, type Invitation } from './display.ts'
 import { PortBusyError, requireFreePorts } from './free-ports.ts'
 import { type LocalOptions, parseOptions, USAGE } from './options.ts'
 import { gatewayUrl, sitesOf, tiersOf, wantedPorts } from './stack.ts'
 import { createSupervisor } from './supervisor.ts'
+import type { WriterSite } from './writer/sites.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-const DATA = join(ROOT, '.deltawatch', 'local')
 const SELF_CHECK_MS = 30_000
 /** A cluster that takes longer than this to be proved live is worth a word; --once gives up then. */
 const LIVE_WITHIN_MS = 60_000
@@ -23,9 +24,13 @@ const LIVE_WITHIN_MS = 60_000
 async function main(options: LocalOptions): Promise<number> {
   const began = performance.now()
   const stop = stopSignals()
+  const dataDir = resolve(options.dir ?? join(ROOT, '.deltawatch', 'local'))
+  const logs = join(dataDir, 'logs')
   await requireFreePorts(wantedPorts(options))
-  if (options.fresh) await rm(DATA, { recursive: true, force: true })
-  await mkdir(join(DATA, 'logs'), { recursive: true })
+  await using cleanup = new AsyncDisposableStack()
+  cleanup.use(await lockInstance(dataDir))
+  if (options.fresh) await wipe(dataDir, sitesOf(options))
+  await mkdir(logs, { recursive: true })
 
   const progress = createProgress(process.stderr)
   const etcd = await resolveTool('etcd', { progress, signal: stop.first })
@@ -33,15 +38,14 @@ async function main(options: LocalOptions): Promise<number> {
   progress.end()
 
   const sites = sitesOf(options)
-  const tiers = tiersOf(options, { etcd: etcd.path, natsServer: nats.path }, { root: ROOT, dataDir: DATA })
+  const tiers = tiersOf(options, { etcd: etcd.path, natsServer: nats.path }, { root: ROOT, dataDir })
   const rows = [...tiers.flat().map((spec) => spec.name), ...sites.map((site) => site.cluster)]
   const display = createDisplay(process.stdout, rows)
   display.note(
-    `etcd ${etcd.version} (${etcd.source}), nats-server ${nats.version} (${nats.source}); logs in .deltawatch/local/logs`,
+    `etcd ${etcd.version} (${etcd.source}), nats-server ${nats.version} (${nats.source}); logs in ${relative(process.cwd(), logs) || logs}`,
   )
   const supervisor = createSupervisor(tiers, display.part)
   stop.second.addEventListener('abort', () => supervisor.kill())
-  await using cleanup = new AsyncDisposableStack()
   cleanup.defer(() => supervisor.stop())
 
   const run = async (): Promise<number> => {
@@ -76,11 +80,18 @@ async function main(options: LocalOptions): Promise<number> {
   }
 }
 
+/** Only what the stack itself puts there: --dir may point anywhere. */
+async function wipe(dataDir: string, sites: readonly WriterSite[]): Promise<void> {
+  for (const name of ['logs', 'nats', ...sites.map((site) => site.cluster)]) {
+    await rm(join(dataDir, name), { recursive: true, force: true })
+  }
+}
+
 /** Resolves when all are live. Later than the limit: an error when `fatal`, otherwise a word, and the waiting goes on. */
 async function within(live: Promise<void>, ms: number, fatal: boolean, display: Display): Promise<void> {
   const { promise: failed, reject } = Promise.withResolvers<never>()
   const timer = setTimeout(() => {
-    const text = `not every cluster is live after ${ms / 1_000} s; see the table and .deltawatch/local/logs`
+    const text = `not every cluster is live after ${ms / 1_000} s; the logs say why`
     if (fatal) reject(new Error(text))
     else display.note(text)
   }, ms)
@@ -122,10 +133,14 @@ const aborted = (signal: AbortSignal): Promise<void> =>
     else signal.addEventListener('abort', () => resolve(), { once: true })
   })
 
+const isAbort = (error: unknown): boolean => error instanceof Error && error.name === 'AbortError'
+
 /** A mistake in the command line, a busy port or a missing tool is told in a sentence; anything else is a defect. */
 function isExpected(error: unknown): error is Error {
-  const kinds = [PortBusyError, ToolMissingError, RangeError]
-  return kinds.some((kind) => error instanceof kind) || (error instanceof TypeError && 'code' in error)
+  const kinds = [PortBusyError, AlreadyRunningError, ToolMissingError, RangeError]
+  return (
+    kinds.some((kind) => error instanceof kind) || (error instanceof TypeError && 'code' in error) || isAbort(error)
+  )
 }
 
 try {

@@ -8,6 +8,8 @@ export interface LocalOptions {
   readonly writer: boolean
   readonly once: boolean
   readonly help: boolean
+  /** Where data and logs go; undefined for the checkout's own place. */
+  readonly dir: string | undefined
   readonly gatewayPort: number
   readonly natsPort: number
   readonly etcdPorts: readonly [sz: number, gz: number, mo: number]
@@ -24,6 +26,7 @@ export const USAGE = `npm start -- [options]
   --nats-port 7422
   --etcd-ports 7501,7502,7503
                             clients of sz-edge-1, gz-edge-1, mo-edge-1
+  --dir .deltawatch/local   data and logs; give a second stack its own
   --rate 4                  sample operations per second and region
   --help
 `
@@ -41,6 +44,7 @@ export function parseOptions(args: readonly string[]): LocalOptions {
       'gateway-port': { type: 'string', default: '7400' },
       'nats-port': { type: 'string', default: '7422' },
       'etcd-ports': { type: 'string', default: '7501,7502,7503' },
+      dir: { type: 'string' },
       rate: { type: 'string', default: '4' },
     },
   })
@@ -53,6 +57,7 @@ export function parseOptions(args: readonly string[]): LocalOptions {
     writer: values.writer,
     once: values.once,
     help: values.help,
+    dir: values.dir,
     gatewayPort: parsePort('--gateway-port', values['gateway-port']),
     natsPort: parsePort('--nats-port', values['nats-port']),
     etcdPorts: [sz, gz, mo],

@@ -10,6 +10,7 @@ import type { ToolSpec } from './tools.ts'
 
 export interface DebianFetch {
   readonly workDir: string
+  readonly env: NodeJS.ProcessEnv
   readonly progress: Progress
   readonly signal?: AbortSignal | undefined
 }
@@ -20,7 +21,7 @@ const TIMEOUT_MS = 120_000
 export async function fetchDebian(spec: ToolSpec, options: DebianFetch): Promise<string> {
   const { debian } = spec
   if (debian === undefined) throw new Error(`Debian has no package for ${spec.name}`)
-  const { workDir, signal } = options
+  const { workDir, env, signal } = options
   const lists = join(workDir, 'lists')
   const archives = join(workDir, 'archives')
   const target = join(workDir, 'root')
@@ -33,7 +34,7 @@ export async function fetchDebian(spec: ToolSpec, options: DebianFetch): Promise
     ['-o', 'APT::Sandbox::User='],
     ['-o', 'Acquire::Languages=none'],
   ].flat()
-  const run = { signal, timeoutMs: TIMEOUT_MS, cwd: workDir }
+  const run = { env, signal, timeoutMs: TIMEOUT_MS, cwd: workDir }
   options.progress.update('reading the package index')
   await runCommand('apt-get', [...apt, '-qq', 'update'], run)
   options.progress.update(`downloading ${debian.package}`)

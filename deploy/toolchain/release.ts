@@ -20,6 +20,7 @@ export interface ReleaseFetch {
   /** Where releases live; default the official site. A mirror or a test server may stand in. */
   readonly base?: string | undefined
   readonly workDir: string
+  readonly env: NodeJS.ProcessEnv
   readonly progress: Progress
   readonly signal?: AbortSignal | undefined
 }
@@ -69,9 +70,10 @@ export async function fetchRelease(spec: ToolSpec, version: string, options: Rel
       `${names.archiveUrl}: SHA-256 is ${actual}, but ${names.sumsUrl} says ${expected}; nothing was kept`,
     )
   }
+  const run = { env: options.env, signal: options.signal }
   const unpack = names.archive.endsWith('.zip')
-    ? runCommand('unzip', ['-q', file, names.member, '-d', options.workDir], { signal: options.signal })
-    : runCommand('tar', ['-xzf', file, '-C', options.workDir, names.member], { signal: options.signal })
+    ? runCommand('unzip', ['-q', file, names.member, '-d', options.workDir], run)
+    : runCommand('tar', ['-xzf', file, '-C', options.workDir, names.member], run)
   await unpack
   return join(options.workDir, names.member)
 }
