@@ -176,7 +176,7 @@ function compileSet(
     sources.set(region, {
       region,
       regime: regimes.get(region) ?? '',
-      documents: own.map((d) => d.policy.metadata.name).sort(),
+      documents: new Map(own.map((d) => [d.policy.metadata.name, d.path])),
       rules,
       matcher: new KeyMatcher([...rules, ...used.map(({ keys }) => ({ keys, except: [] }))]),
       plans: new PlanTable(),

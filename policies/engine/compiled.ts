@@ -41,8 +41,8 @@ export type CompiledLimit = CompiledDestination & { readonly limits: RateLimits 
 export type CompiledSource = {
   readonly region: string
   readonly regime: string
-  /** Names of the documents that speak for this source, sorted. */
-  readonly documents: readonly string[]
+  /** The documents that speak for this source: name to path. */
+  readonly documents: ReadonlyMap<string, string>
   readonly rules: readonly CompiledRule[]
   readonly matcher: KeyMatcher
   readonly plans: PlanTable

@@ -114,6 +114,7 @@ function opPlan(rules: readonly CompiledRule[], fit: Fit, op: Op, conflict: bool
   const conditional: CompiledRule[] = []
   const denies: ConditionalDeny[] = []
   let constant: Decision | undefined
+  let lapse: Decision | undefined
   for (const rule of rules) {
     if (!rule.ops[op]) continue
     const lapsed = rule.effect === 'allow' && rule.expires !== undefined && rule.expires <= now
@@ -121,12 +122,13 @@ function opPlan(rules: readonly CompiledRule[], fit: Fit, op: Op, conflict: bool
       if (fit.allow[rule.index] === 1) (rule.when === undefined ? base : conditional).push(rule)
       continue
     }
-    if (fit.deny[rule.index] !== 1) continue
     const decision: Decision = Object.freeze({
       effect: 'deny',
       rule: rule.id,
       reason: lapsed ? 'basis-expired' : 'deny-rule',
     })
+    if (lapsed && fit.allow[rule.index] === 1) lapse ??= decision
+    if (fit.deny[rule.index] !== 1) continue
     if (rule.when === undefined) constant ??= decision
     else
       denies.push({
@@ -135,7 +137,8 @@ function opPlan(rules: readonly CompiledRule[], fit: Fit, op: Op, conflict: bool
         failed: Object.freeze({ effect: 'deny', rule: rule.id, reason: 'condition-error' }),
       })
   }
-  if (base.length === 0 && conditional.length === 0) constant ??= DEFAULT_DENY
+  // Nothing allows it either way; saying that a basis lapsed is what helps whoever looks for the cause.
+  if (base.length === 0 && conditional.length === 0) constant ??= lapse ?? DEFAULT_DENY
   else if (conflict) constant ??= KEY_CONFLICT
   return {
     constant,

@@ -77,10 +77,7 @@ export const policySuiteSchema = z
     kind: z.literal('PolicySuite'),
     policy: z.string().max(64).meta({ description: 'metadata.name of the document under test.' }),
     hub: z.string().max(32).meta({ description: 'Region the hub stands in, for the egress step.' }),
-    keys: z
-      .record(z.string().max(64), text)
-      .optional()
-      .meta({ description: 'HMAC keys for the tests, as text. Never real ones.' }),
+    at: z.iso.datetime({ offset: true }).optional().meta({ description: 'Time of every case that names none.' }),
     cases: z.array(testCase).min(1).max(MAX_CASES),
   })
   .meta({ title: 'deltawatch policy tests' })

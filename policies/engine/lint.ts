@@ -1,0 +1,99 @@
+// What loads but deserves a look: rules that overlap, bases about to lapse, rules that can never let anything out.
+// Owns: warnings that depend on the time or the hub, or that cost too much for every load. `deltawatch policy check` prints them.
+
+import type { CompiledRule, CompiledSource } from './compiled.ts'
+import { globsMeet } from './glob.ts'
+import type { PolicyBundle, PolicyIssue } from './types.ts'
+
+const DAY = 86_400_000
+export const EXPIRY_NOTICE_DAYS = 30
+const MAX_OVERLAPS = 200
+const MAX_PAIRS = 2_000_000
+
+/** Bases that have lapsed or will within 30 days. Agent and gateway ask this too, for their alert. */
+export function expiryWarnings(bundle: PolicyBundle, now: number): PolicyIssue[] {
+  const issues: PolicyIssue[] = []
+  for (const source of bundle.compiled.sources.values()) {
+    for (const rule of source.rules) {
+      if (rule.expires === undefined || rule.expires - now > EXPIRY_NOTICE_DAYS * DAY) continue
+      const lapsed = rule.expires <= now
+      const when = new Date(rule.expires).toISOString()
+      issues.push({
+        level: 'warning',
+        code: lapsed ? 'basis-expired' : 'basis-expiring',
+        file: rule.file,
+        rule: rule.id,
+        message: lapsed
+          ? `its basis lapsed at ${when}; it denies what it matched`
+          : `its basis lapses at ${when}, in ${Math.ceil((rule.expires - now) / DAY)} days`,
+      })
+    }
+  }
+  return issues
+}
+
+/** Allow rules whose regions leave out the hub: nothing they speak of ever leaves the source. */
+export function unreachableRules(bundle: PolicyBundle, hub: string): PolicyIssue[] {
+  return [...bundle.compiled.sources.values()].flatMap((source) =>
+    source.rules
+      .filter((rule) => rule.effect === 'allow' && rule.regions !== undefined && !rule.regions.has(hub))
+      .map(
+        (rule): PolicyIssue => ({
+          level: 'warning',
+          code: 'dead-rule',
+          file: rule.file,
+          rule: rule.id,
+          message: `does not name the hub’s region ${hub}; unless another rule does, what it matches never leaves ${source.region}`,
+        }),
+      ),
+  )
+}
+
+/** Pairs of allow rules that can match one key for one destination and transform it differently: both apply, and the strictest wins. */
+export function overlaps(bundle: PolicyBundle): PolicyIssue[] {
+  const issues: PolicyIssue[] = []
+  for (const source of bundle.compiled.sources.values()) collect(source, issues)
+  return issues
+}
+
+function collect(source: CompiledSource, issues: PolicyIssue[]): void {
+  const allows = source.rules.filter((rule) => rule.effect === 'allow')
+  let pairs = 0
+  for (const [i, a] of allows.entries()) {
+    for (const b of allows.slice(i + 1)) {
+      if (issues.length >= MAX_OVERLAPS) return
+      if (++pairs > MAX_PAIRS) {
+        issues.push({
+          level: 'warning',
+          code: 'overlap',
+          file: a.file,
+          message: `too many rules to hold all of region ${source.region} against each other`,
+        })
+        return
+      }
+      if (!meet(a, b)) continue
+      const keys = differ(a.keyTransform, b.keyTransform) && a.keyTransform.length > 0 && b.keyTransform.length > 0
+      if (!keys && !differ(a.transforms, b.transforms)) continue
+      issues.push({
+        level: 'warning',
+        code: 'overlap',
+        file: b.file,
+        rule: b.id,
+        message: keys
+          ? `and ${a.id} match some of the same keys and transform the key differently: such keys are denied`
+          : `and ${a.id} match some of the same keys: both their transforms apply, the strictest wins`,
+      })
+    }
+  }
+}
+
+const differ = (a: unknown, b: unknown): boolean => JSON.stringify(a) !== JSON.stringify(b)
+
+function meet(a: CompiledRule, b: CompiledRule): boolean {
+  if (!(a.ops.put && b.ops.put) && !(a.ops.delete && b.ops.delete)) return false
+  if (a.regions !== undefined && b.regions !== undefined && ![...a.regions].some((region) => b.regions?.has(region)))
+    return false
+  return a.keys.some((x) => b.keys.some((y) => prefixesMeet(x.prefix, y.prefix) && globsMeet(x, y)))
+}
+
+const prefixesMeet = (a: string, b: string): boolean => a.startsWith(b) || b.startsWith(a)
