@@ -55,6 +55,7 @@ const MAX_PAUSE_MS = 10_000
 const SETTLED_MS = 30_000
 const MAX_LOG_BYTES = 32 * 1024 * 1024
 const TAIL_LINES = 12
+const LAST_WORDS_MS = 500
 
 export function createPart(spec: PartSpec, reaper: Reaper, onState: (state: PartState) => void): Part {
   let state: PartState = { kind: 'stopped' }
@@ -112,6 +113,8 @@ export function createPart(spec: PartSpec, reaper: Reaper, onState: (state: Part
         resolve(signal === null ? `ended with code ${code}` : `was ended by ${signal}`),
       )
     })
+    // Its last words may still be in the pipe; a grandchild that holds the pipe open must not hold us up.
+    const drained = new Promise<void>((resolve) => void process.once('close', () => resolve()))
     const { pid } = process
     const lines = listen(process, log, tail)
     if (pid !== undefined) {
@@ -134,9 +137,11 @@ export function createPart(spec: PartSpec, reaper: Reaper, onState: (state: Part
     const why = await exited
     if (pid !== undefined) reaper.release(pid)
     gone.abort()
-    lines.close()
     child = undefined
-    log.end()
+    const patience = delay(LAST_WORDS_MS, undefined, { ref: false })
+    await Promise.race([drained, patience])
+    lines.close()
+    await Promise.race([new Promise<void>((resolve) => log.end(() => resolve())), patience])
     return { why, tail }
   }
 

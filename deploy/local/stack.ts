@@ -69,7 +69,7 @@ export function tiersOf(options: LocalOptions, tools: ToolPaths, paths: StackPat
       command: tools.etcd,
       args: etcdArgs(site, join(paths.dataDir, site.cluster)),
       logFile: logFile(name),
-      ready: (incarnation) => incarnation.waitForLine(/ready to serve client requests/),
+      ready: (incarnation) => incarnation.waitForLine(/serving client traffic (in)?securely/),
     }
   })
   const natsServer: PartSpec = {

@@ -130,7 +130,7 @@ async function startMember(
       // Variables ETCD_* of whoever runs the tests would override flags that are left at their default.
       env: { PATH: '/usr/bin:/bin', HOME: root },
       // Logged after the member has published itself to a cluster with a leader; the sockets already listen.
-      ready: (process) => process.waitForLine(/ready to serve client requests/),
+      ready: (process) => process.waitForLine(/serving client traffic (in)?securely/),
     }),
   )
   const proxied =
