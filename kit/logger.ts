@@ -50,6 +50,8 @@ export function createLogger(options: LoggerOptions): Logger {
       base: { service: options.service },
       messageKey: 'event',
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      // Errors arrive cleaned; pino's own serializer would add a stack.
+      serializers: { err: (err: unknown) => err },
       formatters: { level: (label) => ({ level: label }) },
     },
     stream,

@@ -8,8 +8,8 @@
 import {
   bulkhead,
   CircuitState,
+  ConstantBackoff,
   circuitBreaker,
-  DelegateBackoff,
   handleWhen,
   type IBackoff,
   isBrokenCircuitError,
@@ -119,7 +119,7 @@ export interface Resilience {
 }
 
 export interface ResilienceDeps {
-  readonly clock: Pick<Clock, 'monotonic'>
+  readonly clock: Clock
   readonly random: Random
   readonly metrics?: Metrics
   readonly onStateChange?: (name: string, state: BreakerState) => void
@@ -173,16 +173,13 @@ function build(name: string, options: PolicyOptions, deps: ResilienceDeps) {
     },
   )
   const retried = handleWhen((e) => !isBrokenCircuitError(e) && !(e instanceof CallerAbort) && counts(e))
-  const stack = wrap(
-    bulkhead(options.bulkhead.concurrent, options.bulkhead.queued),
-    retry(retried, {
-      maxAttempts: options.retries,
-      // cockatiel numbers attempts from 1.
-      backoff: new DelegateBackoff(({ attempt }) => fullJitter(attempt - 1, options.backoff, deps.random)),
-    }),
+  const attempts = wrap(
     breaker,
     timeout(options.timeoutMs, { strategy: TimeoutStrategy.Aggressive, abortOnReturn: false }),
   )
+  // The wait between attempts is ours: cockatiel's cannot be cancelled and would outlive the call.
+  const again = retry(retried, { maxAttempts: options.retries, backoff: new ConstantBackoff(0) })
+  const slots = bulkhead(options.bulkhead.concurrent, options.bulkhead.queued)
   let lastFailure: string | undefined
   breaker.onFailure(({ reason, handled }) => {
     if (handled && 'error' in reason) lastFailure = errorMessage(translate(name, options, reason.error))
@@ -199,13 +196,18 @@ function build(name: string, options: PolicyOptions, deps: ResilienceDeps) {
       signal?.throwIfAborted()
       // The caller's signal stays outside cockatiel, which would report a cancellation as a time-out and count it.
       using cancelled = abortAsRejection(signal)
-      const attempt = (inner: AbortSignal) => {
-        if (signal?.aborted === true) throw new CallerAbort()
-        const both = signal === undefined ? inner : AbortSignal.any([inner, signal])
-        return Promise.race([call(both), cancelled.promise])
+      const attempt = async (number: number): Promise<Awaited<ReturnType<typeof call>>> => {
+        if (number > 0)
+          await deps.clock.sleep(fullJitter(number - 1, options.backoff, deps.random), signal).catch(gaveUp)
+        return attempts.execute(({ signal: inner }) => {
+          if (signal?.aborted === true) throw new CallerAbort()
+          const both = signal === undefined ? inner : AbortSignal.any([inner, signal])
+          return Promise.race([call(both), cancelled.promise])
+        })
       }
       try {
-        return await Promise.race([stack.execute((context) => attempt(context.signal)), cancelled.promise])
+        const work = slots.execute(() => again.execute(({ attempt: number }) => attempt(number)))
+        return await Promise.race([work, cancelled.promise])
       } catch (e) {
         signal?.throwIfAborted()
         throw translate(name, options, e)
@@ -218,6 +220,10 @@ function build(name: string, options: PolicyOptions, deps: ResilienceDeps) {
 
 /** Marks a failure that happened because the caller gave up. */
 class CallerAbort extends Error {}
+
+function gaveUp(): never {
+  throw new CallerAbort()
+}
 
 function abortAsRejection(signal: AbortSignal | undefined): Disposable & { readonly promise: Promise<never> } {
   const { promise, reject } = Promise.withResolvers<never>()
