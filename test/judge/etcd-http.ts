@@ -1,0 +1,181 @@
+// etcd over its HTTP/JSON gateway: enough to write, and to read history back by revision.
+// Owns: the few calls the judge and its writer need, with its own decoding.
+// Refuses: etcd3, the product's code, and /v3/watch: truth is never another watcher.
+// Keys are byte strings (one char code per byte); revisions are numbers, because a judged cluster is young: anything
+// beyond 2^53 is refused, not rounded.
+
+import { Agent, request } from 'node:http'
+
+export type Kv = {
+  readonly key: string
+  readonly value: Uint8Array
+  readonly mod: number
+  readonly create: number
+  readonly version: number
+  readonly lease: string
+}
+export type RangeRequest = {
+  readonly key: string
+  readonly rangeEnd?: string
+  readonly revision?: number
+  readonly keysOnly?: boolean
+  readonly countOnly?: boolean
+  readonly limit?: number
+  /** Only keys last written at exactly this revision. */
+  readonly writtenAt?: number
+}
+export type WriteOp =
+  | { readonly op: 'put'; readonly key: string; readonly value: Uint8Array; readonly lease?: string }
+  | { readonly op: 'delete'; readonly key: string; readonly rangeEnd?: string }
+export type Written = {
+  readonly revision: number
+  /** Per operation: the keys a delete removed, in order; empty for puts. */
+  readonly deleted: readonly (readonly string[])[]
+}
+
+/** The whole key space, as etcd spells it. */
+export const ALL_KEYS = { key: '\0', rangeEnd: '\0' } as const
+
+export class EtcdHttpError extends Error {
+  override readonly name = 'EtcdHttpError'
+  readonly status: number
+  constructor(status: number, message: string) {
+    super(message)
+    this.status = status
+  }
+  get compacted(): boolean {
+    return /compacted/.test(this.message)
+  }
+}
+
+const base64 = (key: string): string => Buffer.from(key, 'latin1').toString('base64')
+const fromBase64 = (text: string | undefined): Buffer => Buffer.from(text ?? '', 'base64')
+const count = (text: string | undefined): number => {
+  const n = Number(text ?? '0')
+  if (!Number.isSafeInteger(n)) throw new RangeError(`etcd answered ${text}, beyond what the judge counts with`)
+  return n
+}
+
+type RawKv = {
+  readonly key: string
+  readonly value?: string
+  readonly mod_revision?: string
+  readonly create_revision?: string
+  readonly version?: string
+  readonly lease?: string
+}
+const kvOf = (raw: RawKv): Kv => ({
+  key: fromBase64(raw.key).toString('latin1'),
+  value: fromBase64(raw.value),
+  mod: count(raw.mod_revision),
+  create: count(raw.create_revision),
+  version: count(raw.version),
+  lease: raw.lease ?? '0',
+})
+type Header = { readonly header: { readonly revision?: string } }
+
+export class EtcdHttp implements Disposable {
+  readonly #url: URL
+  readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 })
+  readonly #timeoutMs: number
+
+  constructor(url: string, timeoutMs = 10_000) {
+    this.#url = new URL(url)
+    this.#timeoutMs = timeoutMs
+  }
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy()
+  }
+
+  async range(
+    wanted: RangeRequest,
+  ): Promise<{ readonly revision: number; readonly kvs: Kv[]; readonly count: number }> {
+    const body = {
+      key: base64(wanted.key),
+      ...(wanted.rangeEnd === undefined ? {} : { range_end: base64(wanted.rangeEnd) }),
+      ...(wanted.revision === undefined ? {} : { revision: String(wanted.revision) }),
+      ...(wanted.limit === undefined ? {} : { limit: String(wanted.limit) }),
+      ...(wanted.keysOnly === true ? { keys_only: true } : {}),
+      ...(wanted.countOnly === true ? { count_only: true } : {}),
+      ...(wanted.writtenAt === undefined
+        ? {}
+        : { min_mod_revision: String(wanted.writtenAt), max_mod_revision: String(wanted.writtenAt) }),
+    }
+    const answer = (await this.#call('kv/range', body)) as Header & { kvs?: RawKv[]; count?: string }
+    return {
+      revision: count(answer.header.revision),
+      kvs: (answer.kvs ?? []).map(kvOf),
+      count: count(answer.count),
+    }
+  }
+
+  /** All operations in one transaction, that is one revision. */
+  async write(ops: readonly WriteOp[]): Promise<Written> {
+    const success = ops.map((op) =>
+      op.op === 'put'
+        ? {
+            request_put: {
+              key: base64(op.key),
+              value: Buffer.from(op.value).toString('base64'),
+              lease: op.lease ?? '0',
+            },
+          }
+        : {
+            request_delete_range: {
+              key: base64(op.key),
+              ...(op.rangeEnd === undefined ? {} : { range_end: base64(op.rangeEnd) }),
+              prev_kv: true,
+            },
+          },
+    )
+    const answer = (await this.#call('kv/txn', { success })) as Header & {
+      responses?: { response_delete_range?: { prev_kvs?: RawKv[] } }[]
+    }
+    const deleted = ops.map((_, i) =>
+      (answer.responses?.[i]?.response_delete_range?.prev_kvs ?? []).map((kv) => kvOf(kv).key),
+    )
+    return { revision: count(answer.header.revision), deleted }
+  }
+
+  async grant(ttlSeconds: number): Promise<string> {
+    const answer = (await this.#call('lease/grant', { TTL: String(ttlSeconds) })) as { ID: string }
+    return answer.ID
+  }
+
+  async revoke(lease: string): Promise<void> {
+    await this.#call('lease/revoke', { ID: lease })
+  }
+
+  async compact(revision: number): Promise<void> {
+    await this.#call('kv/compaction', { revision: String(revision), physical: true })
+  }
+
+  /** Revision of the store's head, read linearizably. */
+  async head(): Promise<number> {
+    return (await this.range({ key: '\0', countOnly: true })).revision
+  }
+
+  async #call(path: string, body: unknown): Promise<unknown> {
+    const { status, text } = await this.#post(`/v3/${path}`, JSON.stringify(body))
+    if (status !== 200) throw new EtcdHttpError(status, `etcd ${path}: ${text.slice(0, 300)}`)
+    return JSON.parse(text)
+  }
+
+  #post(path: string, body: string): Promise<{ status: number; text: string }> {
+    return new Promise((resolve, reject) => {
+      const { hostname, port } = this.#url
+      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }
+      const options = { method: 'POST', agent: this.#agent, headers, hostname, port, path, timeout: this.#timeoutMs }
+      const req = request(options, (res) => {
+        const chunks: Buffer[] = []
+        res.on('data', (chunk: Buffer) => chunks.push(chunk))
+        res.on('error', reject)
+        res.on('end', () => resolve({ status: res.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }))
+      })
+      req.on('timeout', () => req.destroy(new Error(`etcd ${path}: no answer in ${this.#timeoutMs} ms`)))
+      req.on('error', reject)
+      req.end(body)
+    })
+  }
+}
