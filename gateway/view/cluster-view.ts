@@ -67,7 +67,7 @@ export class ClusterView implements ClusterSource {
   #removed = false
   #log: StatusFacts['log'] = 'down'
   #behind = false
-  #agent: AgentState | undefined
+  #agent: { readonly state: AgentState; readonly at: number } | undefined
   #provenAt: number | undefined
   #heardAt: number
   #eventAt: number | undefined
@@ -144,11 +144,11 @@ export class ClusterView implements ClusterSource {
     this.#history = history
   }
 
-  /** `provenAt` undefined: the entry is old news, found while catching up. */
-  apply(step: Step, provenAt: number | undefined): Demand | undefined {
+  /** `provenAt` (monotonic ms): when the entry was news; long ago while catching up. */
+  apply(step: Step, provenAt: number): Demand | undefined {
     this.#heardAt = step.arrivedAt
-    if (step.entry.kind === 'events' || step.entry.kind === 'chunk') this.#eventAt = provenAt ?? this.#eventAt
-    if (provenAt !== undefined) this.#provenAt = Math.max(this.#provenAt ?? provenAt, provenAt)
+    if (step.entry.kind === 'events' || step.entry.kind === 'chunk') this.#eventAt = provenAt
+    this.#provenAt = Math.max(this.#provenAt ?? provenAt, provenAt)
     return this.#core.apply(step)
   }
 
@@ -161,7 +161,7 @@ export class ClusterView implements ClusterSource {
 
   /** The leading agent spoke, whether or not its bookmark proved anything. */
   heardAgent(state: AgentState, now: number): void {
-    this.#agent = state
+    this.#agent = { state, at: now }
     this.#heardAt = now
     this.refresh()
   }
@@ -190,6 +190,10 @@ export class ClusterView implements ClusterSource {
 
   /** Looks at the clock again; call it every second or so. */
   refresh(): void {
+    const now = this.#clock.monotonic()
+    // What an agent said counts while it may still be true.
+    const agent =
+      this.#agent !== undefined && now - this.#agent.at <= this.#limits.lagAfterMs ? this.#agent.state : undefined
     const facts: StatusFacts = {
       removed: this.#removed,
       log: this.#log,
@@ -198,9 +202,9 @@ export class ClusterView implements ClusterSource {
       provenAt: this.#provenAt,
       heardAt: this.#heardAt,
       eventAt: this.#eventAt,
-      agent: this.#agent,
+      agent,
     }
-    const state = clusterState(facts, this.#limits, this.#clock.monotonic())
+    const state = clusterState(facts, this.#limits, now)
     if (state === this.#state) return
     this.#state = state
     this.#since = this.#clock.now()

@@ -377,6 +377,8 @@ export class ViewCore {
     }
     if (held?.mode === 'stage' && held.bytes > this.#bounds.stagingBytes) {
       held.spill()
+      // From here on the index changes without the ring: no page pinned before may go on.
+      this.ring.reset(this.#revision)
       this.#ready = false
       this.#emit({ kind: 'status' })
     }

@@ -1,0 +1,181 @@
+// One ephemeral pull consumer, driven by hand: exact order, checkable gaps, bounded bytes in flight.
+// Owns: the requests outstanding, the delivery count, the liveness deadline.
+// Refuses: recovery. Whatever is wrong ends the reading with a name; the follower opens the next one where this one ended.
+//
+// The client library's ordered consumer repairs itself silently, also across a trimmed, rolled back or recreated stream;
+// here nothing may pass unseen.
+
+import { createInbox, type Msg, type NatsConnection, type Subscription } from '@nats-io/transport-node'
+import type { Clock } from '#kit/clock.ts'
+import { DeltawatchError } from '#kit/errors.ts'
+import type { ReadingResult, Sink } from './log-stream.ts'
+
+export class ReadingError extends DeltawatchError {}
+
+export type PullBounds = {
+  /** Bytes per request; two requests are outstanding at most, so one cluster's backlog delays others by little. */
+  readonly requestBytes: number
+  readonly requestMessages: number
+  readonly heartbeatMs: number
+}
+export const DEFAULT_PULL_BOUNDS: PullBounds = { requestBytes: 512 * 1024, requestMessages: 4096, heartbeatMs: 2_000 }
+
+const EXPIRES_MS = 30_000
+const OUTSTANDING = 2
+
+type Request = { readonly id: number; remaining: number; delivered: number }
+
+export type ReadingOptions = {
+  readonly nc: NatsConnection
+  readonly inboxPrefix: string
+  readonly stream: string
+  readonly consumer: string
+  readonly sink: Sink
+  readonly bounds: PullBounds
+  readonly clock: Clock
+  /** One request for what is there now, then the reading is over; `delivered` counts on from the reading before. */
+  readonly once?: { readonly delivered: number }
+}
+
+export class PullReading {
+  readonly done: Promise<ReadingResult>
+  readonly #options: ReadingOptions
+  readonly #inbox: string
+  readonly #subscription: Subscription
+  readonly #finish: (result: ReadingResult) => void
+  readonly #requests: Request[] = []
+  #nextRequest = 1
+  #delivered = 0
+  #big = false
+  #ended = false
+  #heardAt: number
+  #watchdog: Disposable | undefined
+
+  constructor(options: ReadingOptions) {
+    this.#options = options
+    const { promise, resolve } = Promise.withResolvers<ReadingResult>()
+    this.done = promise
+    this.#finish = resolve
+    this.#inbox = createInbox(options.inboxPrefix)
+    this.#heardAt = options.clock.monotonic()
+    this.#delivered = options.once?.delivered ?? 0
+    this.#subscription = options.nc.subscribe(`${this.#inbox}.*`, {
+      callback: (error, message) => {
+        if (error === null) this.#onMessage(message)
+        else
+          this.end({ end: 'dropped', error: new ReadingError('DW_LOG_SUBSCRIPTION', error.message, { cause: error }) })
+      },
+    })
+    this.#request()
+    this.#watch()
+  }
+
+  end(result: ReadingResult): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#watchdog?.[Symbol.dispose]()
+    if (!this.#options.nc.isClosed()) this.#subscription.unsubscribe()
+    this.#finish(result)
+  }
+
+  /** Messages the consumer has sent so far. */
+  get delivered(): number {
+    return this.#delivered
+  }
+
+  #request(): void {
+    const { nc, stream, consumer, bounds, once } = this.#options
+    while (!this.#ended && this.#requests.length < (once === undefined ? OUTSTANDING : 1)) {
+      const big = this.#big
+      this.#big = false
+      if (once !== undefined && !big && this.#nextRequest > 1) return this.end({ end: 'stopped' })
+      const batch = big ? 1 : bounds.requestMessages
+      const request: Request = { id: this.#nextRequest++, remaining: batch, delivered: 0 }
+      this.#requests.push(request)
+      const body = {
+        batch,
+        // A message above the byte bound is asked for alone and without one.
+        ...(big ? {} : { max_bytes: bounds.requestBytes }),
+        ...(once === undefined
+          ? { expires: EXPIRES_MS * 1e6, idle_heartbeat: bounds.heartbeatMs * 1e6 }
+          : { no_wait: true }),
+      }
+      const subject = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`
+      nc.publish(subject, JSON.stringify(body), { reply: `${this.#inbox}.${request.id}` })
+    }
+  }
+
+  #onMessage(message: Msg): void {
+    if (this.#ended) return
+    this.#heardAt = this.#options.clock.monotonic()
+    const { reply } = message
+    if (reply === undefined || reply === '') return this.#onStatus(message)
+    const place = parseDelivery(reply)
+    if (place === undefined) {
+      const text = `the hub's delivery subject has ${reply.split('.').length} tokens`
+      return this.end({ end: 'dropped', error: new ReadingError('DW_LOG_DELIVERY', text) })
+    }
+    if (place.delivered !== ++this.#delivered) return this.end({ end: 'gap' })
+    const head = this.#requests[0]
+    if (head !== undefined) {
+      head.delivered++
+      if (--head.remaining === 0) this.#requests.shift()
+    }
+    const { seq, storedAtMs, pending } = place
+    if (this.#options.sink({ seq, data: plainView(message.data), storedAtMs, pending })) {
+      return this.end({ end: 'stopped' })
+    }
+    this.#request()
+  }
+
+  /** Heartbeats (100) carry nothing; every other status ends the request whose inbox it names, or the reading. */
+  #onStatus(message: Msg): void {
+    const code = message.headers?.code ?? 0
+    if (code === 100) return
+    const id = Number(message.subject.slice(this.#inbox.length + 1))
+    const at = this.#requests.findIndex((request) => request.id === id)
+    const text = message.headers?.description ?? ''
+    if (code === 404 || code === 408 || (code === 409 && /batch completed|maxbytes|pending/i.test(text))) {
+      if (at < 0) return
+      const [request] = this.#requests.splice(at, 1)
+      if (/maxbytes/i.test(text) && request?.delivered === 0) this.#big = true
+      return this.#request()
+    }
+    const error = new ReadingError('DW_LOG_CONSUMER', `the hub ended the reading: ${code} ${text}`)
+    this.end({ end: 'dropped', error })
+  }
+
+  #watch(): void {
+    const { clock, bounds } = this.#options
+    const deadline = bounds.heartbeatMs * 2 + 500
+    this.#watchdog = clock.setTimeout(() => {
+      if (clock.monotonic() - this.#heardAt > deadline) this.end({ end: 'stalled' })
+      else this.#watch()
+    }, bounds.heartbeatMs)
+  }
+}
+
+type Delivery = {
+  readonly seq: number
+  readonly delivered: number
+  readonly storedAtMs: number
+  readonly pending: number
+}
+
+/** `$JS.ACK.<stream>.<consumer>.<tries>.<stream seq>.<consumer seq>.<ns>.<pending>`, or with domain and account before. */
+export function parseDelivery(reply: string): Delivery | undefined {
+  const tokens = reply.split('.')
+  const at = tokens.length === 9 ? 5 : tokens.length >= 11 ? 7 : -1
+  if (at < 0 || tokens[0] !== '$JS') return undefined
+  const seq = Number(tokens[at])
+  const delivered = Number(tokens[at + 1])
+  const storedAtMs = Number(tokens[at + 2]) / 1e6
+  const pending = Number(tokens[at + 3])
+  return Number.isSafeInteger(seq) && Number.isSafeInteger(delivered)
+    ? { seq, delivered, storedAtMs, pending }
+    : undefined
+}
+
+/** Buffer's own `subarray` costs several times that of a plain view, and decoding makes one view per value. */
+export const plainView = (data: Uint8Array): Uint8Array =>
+  data.constructor === Uint8Array ? data : new Uint8Array(data.buffer, data.byteOffset, data.byteLength)

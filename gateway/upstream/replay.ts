@@ -1,0 +1,195 @@
+// Older revisions, read from the log for readers the ring has left behind.
+// Owns: finding the place of a revision, the chain rule on the way, and a bound on how many read at once.
+// Refuses: crossing a checkpoint that broke continuity (epoch, gap, policy): behind it lies what policy may have taken
+// back, or a hole. Overflow rule: one replay too many is refused, its reader tries later or resyncs.
+
+import { DeltawatchError } from '#kit/errors.ts'
+import type { ResyncReason } from '#protocol/frames.ts'
+import { advance, type ChainState } from '#protocol/log/chain.ts'
+import { decodeEntry } from '#protocol/log/decode.ts'
+import type { LogEntry, RevisionRecord } from '#protocol/log/entry.ts'
+import { compareRevisions, type Revision } from '#protocol/revision.ts'
+import type { LogHistory, ReplayedRevision } from '../view/cluster-view.ts'
+import { HeldEntry } from '../view/held-entry.ts'
+import type { Position } from '../view/view-core.ts'
+import type { LogStream, StreamFacts } from './log-stream.ts'
+import type { SeqIndex } from './seq-index.ts'
+
+/** Codes of the port: `replay-busy`, `trimmed`. `reason` is what a resync would say. */
+export class ReplayError extends DeltawatchError {
+  readonly reason: ResyncReason
+
+  constructor(
+    code: 'replay-busy' | 'trimmed',
+    message: string,
+    reason: ResyncReason = 'trimmed',
+    options?: ErrorOptions,
+  ) {
+    super(code, message, options)
+    this.reason = reason
+  }
+}
+
+export type ReplayDeps = {
+  readonly log: LogStream
+  readonly index: SeqIndex
+  /** The stream as last seen; undefined before the first look. */
+  readonly facts: () => StreamFacts | undefined
+  readonly maxConcurrent: number
+  readonly onReplay?: (outcome: 'done' | 'busy' | 'trimmed' | 'aborted', revisions: number) => void
+}
+
+const BARRIER = { epoch: 'epoch', gap: 'compacted', policy: 'policy' } as const
+
+export class LogReplay implements LogHistory {
+  readonly #deps: ReplayDeps
+  #active = 0
+
+  constructor(deps: ReplayDeps) {
+    this.#deps = deps
+  }
+
+  get active(): number {
+    return this.#active
+  }
+
+  unreachable(position: Position): ResyncReason | undefined {
+    const { index } = this.#deps
+    const firstSeq = this.#deps.facts()?.firstSeq ?? 1
+    if (index.find(position.epoch, position.revision, firstSeq) !== undefined) return undefined
+    const { oldest } = index
+    // Further back than this process has read: only a search can tell.
+    const mayReach =
+      oldest === undefined || (compareRevisions(position.revision, oldest.revision) < 0 && oldest.seq > firstSeq)
+    return mayReach ? undefined : 'trimmed'
+  }
+
+  async *replay(
+    position: Position,
+    covered: (revision: Revision) => boolean,
+    signal: AbortSignal,
+  ): AsyncGenerator<ReplayedRevision> {
+    const { maxConcurrent, onReplay } = this.#deps
+    if (this.#active >= maxConcurrent) {
+      onReplay?.('busy', 0)
+      throw new ReplayError('replay-busy', `${maxConcurrent} replays of this cluster are running; try again later`)
+    }
+    this.#active++
+    let revisions = 0
+    let outcome: 'done' | 'trimmed' | 'aborted' = 'aborted'
+    try {
+      for await (const revision of this.#read(position, covered, signal)) {
+        revisions++
+        yield revision
+      }
+      outcome = 'done'
+    } catch (error) {
+      if (!signal.aborted) outcome = 'trimmed'
+      throw error
+    } finally {
+      this.#active--
+      onReplay?.(outcome, revisions)
+    }
+  }
+
+  async *#read(
+    position: Position,
+    covered: (revision: Revision) => boolean,
+    signal: AbortSignal,
+  ): AsyncGenerator<ReplayedRevision> {
+    let state = await this.#start(position, signal)
+    let seeded = false
+    let expected = state.seq + 1
+    for await (const batch of this.#deps.log.batches(expected, signal)) {
+      for (const { seq, data } of batch) {
+        const jumped = seq !== expected
+        expected = seq + 1
+        const decoded = decodeEntry(data)
+        if (!decoded.ok) continue
+        const entry = decoded.value
+        if (entry.prevEntryId !== state.entryId) {
+          if (jumped) throw new ReplayError('trimmed', `the log was trimmed past ${position.revision}`)
+          continue
+        }
+        if (entry.kind === 'snapshot-begin' && entry.reason !== 'routine') {
+          throw new ReplayError('trimmed', 'a checkpoint cuts this history', BARRIER[entry.reason])
+        }
+        if (!seeded && 'prevRevision' in entry) {
+          if (compareRevisions(entry.prevRevision, position.revision) > 0) {
+            throw new ReplayError('trimmed', `the log starts after ${position.revision}`)
+          }
+          state = { ...state, revision: entry.prevRevision }
+          seeded = true
+        }
+        const verdict = advance(state, seq, entry)
+        if (verdict.kind !== 'valid') throw new ReplayError('trimmed', `the log cannot be followed at ${seq}`)
+        state = verdict.state
+        for (const record of recordsOf(entry, verdict.completed)) {
+          if (compareRevisions(record.revision, position.revision) > 0) yield replayed(position, record)
+        }
+        if (
+          state.group === undefined &&
+          compareRevisions(state.revision, position.revision) >= 0 &&
+          covered(state.revision)
+        )
+          return
+      }
+    }
+  }
+
+  async #start(position: Position, signal: AbortSignal): Promise<ChainState> {
+    const { index, log } = this.#deps
+    const facts = this.#deps.facts() ?? (await log.facts(signal))
+    const known = index.find(position.epoch, position.revision, facts?.firstSeq ?? 1)
+    if (known !== undefined) return known
+    const found = facts === undefined ? undefined : await this.#search(position, facts, signal)
+    if (found === undefined) throw new ReplayError('trimmed', `the log no longer reaches ${position.revision}`)
+    return found
+  }
+
+  /** Halves the part of the log before the oldest known point, by the `base` each entry names for certain. */
+  async #search(position: Position, facts: StreamFacts, signal: AbortSignal): Promise<ChainState | undefined> {
+    let low = facts.firstSeq
+    let high = this.#deps.index.oldest?.seq ?? facts.lastSeq
+    let best: ChainState | undefined
+    while (low <= high) {
+      const mid = Math.floor((low + high) / 2)
+      const found = await this.#deps.log.get(mid, signal)
+      const decoded = found === undefined ? undefined : decodeEntry(found.data)
+      const entry = decoded?.ok === true ? decoded.value : undefined
+      const { base, epoch } = entry ?? {}
+      const after =
+        base !== undefined && epoch === position.epoch && compareRevisions(base.revision, position.revision) > 0
+      if (base === undefined || after) {
+        high = mid - 1
+        continue
+      }
+      if (epoch === position.epoch && base.seq + 1 >= facts.firstSeq) {
+        best = {
+          seq: base.seq,
+          entryId: base.entryId,
+          epoch: position.epoch,
+          revision: base.revision,
+          group: undefined,
+        }
+      }
+      low = mid + 1
+    }
+    return best
+  }
+}
+
+const recordsOf = (entry: LogEntry, completed: RevisionRecord | undefined): readonly RevisionRecord[] =>
+  entry.kind === 'events' ? entry.revisions : completed === undefined ? [] : [completed]
+
+const replayed = (position: Position, record: RevisionRecord): ReplayedRevision => ({
+  epoch: position.epoch,
+  revision: record.revision,
+  events: record.events.map((event) => {
+    const { op, key } = event
+    if (op !== 'put') return { op, key, entry: undefined, prior: undefined }
+    const entry = new HeldEntry(event, record.revision)
+    entry.value = event.value
+    return { op, key, entry, prior: undefined }
+  }),
+})

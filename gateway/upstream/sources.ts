@@ -1,0 +1,190 @@
+// All clusters this gateway follows; they come and go while it runs.
+// Owns: one view, one log and one follower per cluster, made and ended together, and their metrics.
+// Refuses: letting one wait for another: adding starts at once and returns, whatever the hub's state.
+
+import type { Clock } from '#kit/clock.ts'
+import { errorCode } from '#kit/errors.ts'
+import type { Logger } from '#kit/logger.ts'
+import type { Metrics } from '#kit/metrics.ts'
+import type { NatsLink } from '#kit/nats.ts'
+import type { Random } from '#kit/random.ts'
+import { DEFAULT_LOG_BYTES, DEFAULT_MAX_MESSAGE_BYTES, streamConfig } from '#protocol/log/stream.ts'
+import type { ClusterId, Region } from '#protocol/subjects.ts'
+import type { ClusterSource, Sources } from '../delivery/ports.ts'
+import { ClusterView } from '../view/cluster-view.ts'
+import type { StatusLimits } from '../view/status.ts'
+import type { ViewBounds } from '../view/view-core.ts'
+import { DEFAULT_FOLLOWER_TIMES, Follower, type FollowerTimes } from './follower.ts'
+import { jetStreamLog } from './jetstream-log.ts'
+import type { LogStream } from './log-stream.ts'
+import { type ClusterMeters, declareUpstreamMeters } from './metrics.ts'
+import type { PullBounds } from './pull-reading.ts'
+import { LogReplay } from './replay.ts'
+import { SeqIndex } from './seq-index.ts'
+
+const MIB = 1024 * 1024
+export const DEFAULT_VIEW_BOUNDS: ViewBounds = {
+  ringBytes: 64 * MIB,
+  ringRevisions: 65_536,
+  stagingBytes: 64 * MIB,
+  holdBytes: 32 * MIB,
+  stateBytes: 2048 * MIB,
+}
+export const DEFAULT_REPLAYS = 8
+
+export type SourcesOptions = {
+  readonly link: NatsLink
+  readonly inboxPrefix: string
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly metrics: Metrics
+  readonly bounds?: ViewBounds
+  readonly limits?: StatusLimits
+  readonly times?: FollowerTimes
+  readonly pull?: PullBounds
+  readonly maxReplays?: number
+  /** Dev mode: create missing streams with this many bytes. Undefined: never create one. */
+  readonly createStreams?: { readonly maxBytes?: number; readonly maxMessageBytes?: number } | undefined
+}
+
+type Followed = { readonly view: ClusterView; readonly follower: Follower; readonly gauges: Disposable }
+
+export class LogSources implements Sources, AsyncDisposable {
+  readonly #options: SourcesOptions
+  readonly #meters: ReturnType<typeof declareUpstreamMeters>
+  readonly #clusters = new Map<ClusterId, Followed>()
+  readonly #listeners = new Set<(source: ClusterSource) => void>()
+
+  constructor(options: SourcesOptions) {
+    this.#options = options
+    this.#meters = declareUpstreamMeters(options.metrics)
+  }
+
+  list(): readonly ClusterSource[] {
+    return [...this.#clusters.values()].map((followed) => followed.view)
+  }
+
+  get(cluster: ClusterId): ClusterSource | undefined {
+    return this.#clusters.get(cluster)?.view
+  }
+
+  onAdded(listener: (source: ClusterSource) => void): Disposable {
+    const entry = (source: ClusterSource): void => listener(source)
+    this.#listeners.add(entry)
+    return { [Symbol.dispose]: () => void this.#listeners.delete(entry) }
+  }
+
+  /** Starts following a cluster; does nothing when it is followed already. */
+  add(cluster: ClusterId, region: Region): ClusterSource {
+    const known = this.#clusters.get(cluster)
+    if (known !== undefined) return known.view
+    const { link, inboxPrefix, clock, createStreams, pull } = this.#options
+    const create =
+      createStreams === undefined
+        ? undefined
+        : streamConfig({
+            cluster,
+            maxBytes: createStreams.maxBytes ?? DEFAULT_LOG_BYTES,
+            maxMessageBytes: createStreams.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
+            replicas: 1,
+          })
+    const log = jetStreamLog({
+      link,
+      inboxPrefix,
+      cluster,
+      clock,
+      create,
+      ...(pull === undefined ? {} : { bounds: pull }),
+    })
+    const followed = followCluster(cluster, region, log, this.#meters.forCluster(cluster), this.#options)
+    this.#clusters.set(cluster, followed)
+    for (const listener of [...this.#listeners]) listener(followed.view)
+    return followed.view
+  }
+
+  /** Ends following: readers are told `removed`. Resolves when its task has ended. */
+  async remove(cluster: ClusterId): Promise<void> {
+    const followed = this.#clusters.get(cluster)
+    if (followed === undefined) return
+    this.#clusters.delete(cluster)
+    followed.view.remove()
+    await close(followed)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const all = [...this.#clusters.values()]
+    this.#clusters.clear()
+    await Promise.all(all.map(close))
+  }
+}
+
+const close = async (followed: Followed): Promise<void> => {
+  followed.gauges[Symbol.dispose]()
+  await followed.follower[Symbol.asyncDispose]()
+}
+
+export type FollowOptions = Pick<
+  SourcesOptions,
+  'clock' | 'random' | 'logger' | 'bounds' | 'limits' | 'times' | 'maxReplays'
+>
+
+/** View and follower of one cluster on any log. */
+export function followCluster(
+  cluster: ClusterId,
+  region: Region,
+  log: LogStream,
+  meters: ClusterMeters,
+  options: FollowOptions,
+): Followed {
+  const { clock, random, limits } = options
+  const logger = options.logger.child({ cluster })
+  const index = new SeqIndex()
+  const view = new ClusterView({
+    cluster,
+    region,
+    clock,
+    bounds: options.bounds ?? DEFAULT_VIEW_BOUNDS,
+    ...(limits === undefined ? {} : { limits }),
+    onCheckpoint: (outcome, differences) => {
+      meters.count('checkpoint', outcome)
+      if (outcome !== 'mismatch') return logger.info('checkpoint read', { outcome, differences })
+      meters.differences.inc(differences)
+      logger.error('a routine checkpoint contradicts the view', { differences })
+    },
+    onListenerError: (error) => {
+      meters.listenerErrors.inc()
+      logger.error('a reader of the view failed', { code: errorCode(error), err: error })
+    },
+  })
+  const times = options.times ?? DEFAULT_FOLLOWER_TIMES
+  const follower = new Follower({ log, view, index, clock, random, logger, meters, times })
+  const replay = new LogReplay({
+    log,
+    index,
+    facts: () => follower.facts,
+    maxConcurrent: options.maxReplays ?? DEFAULT_REPLAYS,
+    onReplay: (outcome, revisions) => {
+      meters.count('replay', outcome)
+      meters.replayed.inc(revisions)
+    },
+  })
+  view.attach(replay)
+  const { core } = view
+  const gauges = meters.watch({
+    state: () => view.status.state,
+    ageSeconds: () => {
+      const { provenAt } = view.status
+      return provenAt === undefined ? -1 : Math.max(0, clock.monotonic() - provenAt) / 1000
+    },
+    ringBytes: () => core.ring.bytes,
+    ringRevisions: () => core.ring.nextIndex - core.ring.firstIndex,
+    stateBytes: () => core.index.bytes,
+    stateKeys: () => core.index.size,
+    slabBytes: () => core.index.slabBytes,
+    stagingBytes: () => core.stagingBytes,
+    revision: () => Number(core.revision),
+    replays: () => replay.active,
+  })
+  return { view, follower, gauges }
+}
