@@ -10,6 +10,8 @@ export interface LocalOptions {
   readonly help: boolean
   /** Where data and logs go; undefined for the checkout's own place. */
   readonly dir: string | undefined
+  /** Directory of the single executables to run; undefined runs the sources. */
+  readonly executables: string | undefined
   readonly gatewayPort: number
   readonly natsPort: number
   readonly etcdPorts: readonly [sz: number, gz: number, mo: number]
@@ -27,6 +29,7 @@ export const USAGE = `npm start -- [options]
   --etcd-ports 7501,7502,7503
                             clients of sz-edge-1, gz-edge-1, mo-edge-1
   --dir .deltawatch/local   data and logs; give a second stack its own
+  --executables dist        run these instead of the sources (npm run build makes them)
   --rate 4                  sample operations per second and region
   --help
 `
@@ -45,6 +48,7 @@ export function parseOptions(args: readonly string[]): LocalOptions {
       'nats-port': { type: 'string', default: '7422' },
       'etcd-ports': { type: 'string', default: '7501,7502,7503' },
       dir: { type: 'string' },
+      executables: { type: 'string' },
       rate: { type: 'string', default: '4' },
     },
   })
@@ -58,6 +62,7 @@ export function parseOptions(args: readonly string[]): LocalOptions {
     once: values.once,
     help: values.help,
     dir: values.dir,
+    executables: values.executables,
     gatewayPort: parsePort('--gateway-port', values['gateway-port']),
     natsPort: parsePort('--nats-port', values['nats-port']),
     etcdPorts: [sz, gz, mo],

@@ -2,7 +2,7 @@
 // Owns: three regions, their ports, directories and command lines. Does not own: running them (part.ts, supervisor.ts).
 
 import { createConnection } from 'node:net'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { LocalOptions } from './options.ts'
 import type { WantedPort } from './free-ports.ts'
@@ -55,6 +55,10 @@ export function tiersOf(options: LocalOptions, tools: ToolPaths, paths: StackPat
   const nats = `nats://127.0.0.1:${options.natsPort}`
   const policies = join(paths.root, 'policies', 'regions')
   const script = (file: string): string => join(paths.root, file)
+  const program = (name: string, file: string, flags: readonly string[]): Pick<PartSpec, 'command' | 'args'> =>
+    options.executables === undefined
+      ? { command: process.execPath, args: [script(file), ...flags] }
+      : { command: join(resolve(options.executables), name), args: flags }
   const common = {
     env: childEnvironment(paths),
     graceMs: 3_000,
@@ -102,8 +106,7 @@ export function tiersOf(options: LocalOptions, tools: ToolPaths, paths: StackPat
     return {
       ...common,
       name,
-      command: process.execPath,
-      args: [script('edge-agent/main.ts'), ...asFlags(flags)],
+      ...program('deltawatch-agent', 'edge-agent/main.ts', asFlags(flags)),
       logFile: logFile(name),
       // Whether it relays is seen where it matters, at the gateway; see clusters.ts.
       ready: () => Promise.resolve(),
@@ -112,10 +115,10 @@ export function tiersOf(options: LocalOptions, tools: ToolPaths, paths: StackPat
   const gateway: PartSpec = {
     ...common,
     name: 'gateway',
-    command: process.execPath,
-    args: [
-      script('gateway/main.ts'),
-      ...asFlags({
+    ...program(
+      'deltawatch-gateway',
+      'gateway/main.ts',
+      asFlags({
         nats,
         listen: `127.0.0.1:${options.gatewayPort}`,
         clusters: sites.map((site) => `${site.cluster}=${site.region}`).join(','),
@@ -123,7 +126,7 @@ export function tiersOf(options: LocalOptions, tools: ToolPaths, paths: StackPat
         policies,
         auth: 'dev',
       }),
-    ],
+    ),
     logFile: logFile('gateway'),
     ready: (incarnation) => answers(options.gatewayPort, incarnation),
   }
