@@ -22,12 +22,9 @@ export type FanoutOptions = {
   readonly maxDelayMs: number
 }
 
-export type FanoutStats = { writes: number; deliveries: number; bytes: number; blocked: number; passes: number }
-
 export class Fanout {
-  readonly stats: FanoutStats = { writes: 0, deliveries: 0, bytes: 0, blocked: 0, passes: 0 }
   /** Told of every delivered tick, for latency metrics. */
-  onDelivered: ((feed: Feed, tick: Tick, readers: number) => void) | undefined
+  onDelivered: ((feed: Feed, tick: Tick, served: number, held: number) => void) | undefined
   readonly #deps: FanoutDeps
   readonly #options: FanoutOptions
   #queue: Feed[] = []
@@ -85,7 +82,6 @@ export class Fanout {
       this.#deps.soon(this.#run)
       return
     }
-    this.stats.passes++
     this.#scheduled = false
     this.#notBefore = ended + Math.min(this.#options.maxDelayMs, this.#spent * this.#options.restFactor)
     this.#spent = 0
@@ -130,11 +126,7 @@ export class Fanout {
     }
     // Only now: leaving reorders `live`.
     if (blocked !== undefined) for (const reader of blocked) reader.blocked(tick)
-    this.stats.blocked += blocked?.length ?? 0
-    this.stats.writes += writes
-    this.stats.deliveries += writes * tick.frames
-    this.stats.bytes += writes * tick.bytes.length
-    this.onDelivered?.(feed, tick, writes)
+    this.onDelivered?.(feed, tick, writes, blocked?.length ?? 0)
     return { writes, complete }
   }
 }

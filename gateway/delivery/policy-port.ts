@@ -48,17 +48,31 @@ export type Outcome = Visible | undefined | 'unknown'
 const putEvents = new WeakMap<StateEntry, PolicyEvent>()
 const deleteEvents = new WeakMap<RingEvent, PolicyEvent>()
 
+/** Reads through to the entry, whose bytes the view may move, so that no old memory is kept alive. */
+class PutEvent implements PolicyEvent {
+  readonly op = 'put'
+  readonly prevKnown = true
+  readonly key: Key
+  readonly withheld: string | undefined
+  readonly applied: readonly string[] | undefined
+  readonly #entry: StateEntry
+
+  constructor(entry: StateEntry) {
+    this.#entry = entry
+    this.key = entry.key
+    this.withheld = entry.withheld
+    this.applied = entry.transforms
+  }
+
+  get value(): Uint8Array | undefined {
+    return this.withheld === undefined ? this.#entry.value : undefined
+  }
+}
+
 function putEvent(entry: StateEntry): PolicyEvent {
   const known = putEvents.get(entry)
   if (known !== undefined) return known
-  const event: PolicyEvent = {
-    op: 'put',
-    key: entry.key,
-    value: entry.withheld === undefined ? entry.value : undefined,
-    withheld: entry.withheld,
-    applied: entry.transforms,
-    prevKnown: true,
-  }
+  const event = new PutEvent(entry)
   putEvents.set(entry, event)
   return event
 }

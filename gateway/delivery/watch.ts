@@ -20,6 +20,8 @@ export type WatchRequest = {
   readonly regions: readonly string[] | undefined
   readonly start: Begin
   readonly otherwise: 'snapshot' | 'now'
+  /** Clusters the credential is narrowed to; undefined means all. */
+  readonly narrowed: readonly string[] | undefined
 }
 export type { CursorFailure }
 
@@ -42,7 +44,8 @@ export class Watch {
   }
 
   covers(source: ClusterSource): boolean {
-    const { clusters, regions } = this.request
+    const { clusters, regions, narrowed } = this.request
+    if (narrowed !== undefined && !narrowed.includes(source.cluster)) return false
     if (regions !== undefined && !regions.includes(source.region)) return false
     return clusters === '*' || clusters.includes(source.cluster)
   }

@@ -1,0 +1,145 @@
+// The subscriber side of a gateway, assembled: delivery, sessions, and the HTTP server they live on.
+// Owns: wiring, and the order of the end (stop accepting, drain, close).
+// Refuses: where clusters come from and which policy holds: both are given.
+
+import type { IncomingMessage } from 'node:http'
+import type { Clock } from '#kit/clock.ts'
+import { mountAdmin } from '#kit/http/admin.ts'
+import type { Health } from '#kit/http/health.ts'
+import { createRouter, type Router } from '#kit/http/router.ts'
+import { type HttpServer, startHttpServer } from '#kit/http/server.ts'
+import type { Logger } from '#kit/logger.ts'
+import type { Metrics } from '#kit/metrics.ts'
+import type { Random } from '#kit/random.ts'
+import { SUBPROTOCOL, SUBPROTOCOL_CLOUDEVENTS } from '#protocol/version.ts'
+import type { Authenticator } from '../auth/principal.ts'
+import { Delivery, type DeliveryOptions } from '../delivery/delivery.ts'
+import { ByteBudget } from '../delivery/outlet.ts'
+import type { PolicySource } from '../delivery/policy-port.ts'
+import type { Sources } from '../delivery/ports.ts'
+import { Admissions, LocalSubjectCounts, type SubjectCounts } from './admission.ts'
+import { bindDeliveries, bindGauges } from './gauges.ts'
+import type { SessionLimits } from './limits.ts'
+import { sessionMetrics } from './metrics.ts'
+import type { OriginRules } from './origin.ts'
+import { Sessions } from './sessions.ts'
+import { WsAcceptor } from './transport.ts'
+import { upgradeHandler } from './upgrade.ts'
+
+export type FrontOptions = {
+  readonly listen: { readonly host: string; readonly port: number }
+  readonly limits: SessionLimits
+  readonly delivery: DeliveryOptions
+  readonly origin: OriginRules
+  readonly drainMs: number
+}
+
+export interface FrontDeps {
+  readonly sources: Sources
+  readonly policy: PolicySource
+  readonly authenticator: Authenticator
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly metrics: Metrics
+  readonly health: Health
+  readonly subjects?: SubjectCounts
+}
+
+export interface Front extends AsyncDisposable {
+  readonly address: { readonly host: string; readonly port: number }
+  readonly delivery: Delivery
+  readonly sessions: Sessions
+  readonly admissions: Admissions
+  readonly router: Router
+  /** Refuses newcomers, says goodbye to everybody over `drainMs`, then closes. */
+  drain(signal: AbortSignal): Promise<void>
+}
+
+export const DEFAULT_DELIVERY: DeliveryOptions = {
+  sliceWrites: 512,
+  restFactor: 1,
+  maxDelayMs: 25,
+  maxTickBytes: 128 * 1024,
+  maxValueBytes: 1_600_000,
+  frameCacheBytes: 32 * 1024 * 1024,
+}
+
+export async function openFront(options: FrontOptions, deps: FrontDeps): Promise<Front> {
+  const { clock, policy } = deps
+  const meters = sessionMetrics(deps.metrics)
+  const delivery = new Delivery(
+    {
+      sources: deps.sources,
+      policy: () => policy.current,
+      now: () => clock.now(),
+      monotonic: () => clock.monotonic(),
+      soon: (fn) => void setImmediate(fn),
+      later: (fn, ms) => void setTimeout(fn, ms),
+      onStatus: (hub, removed) => sessions.announce(hub, removed),
+      onResync: (cluster, reason) => meters.resyncs.with({ cluster, reason }).inc(),
+      onOutcome: (outcome) => meters.outcomes.with({ outcome }).inc(),
+    },
+    options.delivery,
+  )
+  const budget = new ByteBudget(options.limits.maxBytesInFlight)
+  const sessions = new Sessions({
+    limits: options.limits,
+    delivery,
+    authenticator: deps.authenticator,
+    budget,
+    clock,
+    random: deps.random,
+    metrics: meters,
+    policy: () => policy.current,
+  })
+  const admissions = new Admissions(options.limits, deps.subjects ?? new LocalSubjectCounts())
+  bindDeliveries(deps.metrics, delivery, meters, clock)
+  bindGauges(deps.metrics, { delivery, sessions, admissions, budget })
+  const policyChanges = policy.onChange(() => sessions.reclass())
+  let draining = false
+  const router = mountAdmin(createRouter(), deps)
+  const acceptor = new WsAcceptor(options.limits, [SUBPROTOCOL, SUBPROTOCOL_CLOUDEVENTS])
+  const addressOf = (message: IncomingMessage): string => message.socket.remoteAddress ?? ''
+  const server: HttpServer = await startHttpServer({
+    listen: options.listen,
+    router,
+    logger: deps.logger,
+    maxConnections: options.limits.maxConnections,
+    onUpgrade: upgradeHandler({
+      acceptor,
+      admissions,
+      sessions,
+      origin: options.origin,
+      metrics: meters,
+      monotonic: () => clock.monotonic(),
+      draining: () => draining,
+      addressOf,
+      readOnly: (transport) => transport.reset(),
+    }),
+  })
+  const drainCheck = deps.health.register('ready', 'accepting', () =>
+    draining ? { state: 'failed', detail: 'the gateway drains' } : { state: 'ok', detail: `${sessions.size} sessions` },
+  )
+  const drain = async (signal: AbortSignal): Promise<void> => {
+    draining = true
+    await sessions.drain(options.drainMs, signal)
+  }
+  return {
+    address: server.address,
+    delivery,
+    sessions,
+    admissions,
+    router,
+    drain,
+    async [Symbol.asyncDispose]() {
+      draining = true
+      await sessions.drain(0, AbortSignal.timeout(1_000))
+      await server.close()
+      policyChanges[Symbol.dispose]()
+      drainCheck[Symbol.dispose]()
+      sessions[Symbol.dispose]()
+      delivery[Symbol.dispose]()
+    },
+  }
+}
