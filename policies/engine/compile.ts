@@ -15,6 +15,7 @@ import { KeyMatcher } from './key-matcher.ts'
 import { manifestOf } from './manifest.ts'
 import { PlanTable } from './plan.ts'
 import type { ParsedDocument, PolicyBundle, PolicyDeps, PolicyIssue, Result } from './types.ts'
+import { ValueMemo } from './value-memo.ts'
 import { compileSchema } from './value-schema.ts'
 import type { ValueSchema } from './value-schema.ts'
 
@@ -180,6 +181,7 @@ function compileSet(
       rules,
       matcher: new KeyMatcher([...rules, ...used.map(({ keys }) => ({ keys, except: [] }))]),
       plans: new PlanTable(),
+      values: new ValueMemo(),
       schemas: used,
       limits,
       hiddenActivity,

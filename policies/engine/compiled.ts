@@ -6,6 +6,7 @@ import type { KeyTransform, Transform } from './document.ts'
 import type { Glob } from './glob.ts'
 import type { KeyMatcher } from './key-matcher.ts'
 import type { PlanTable } from './plan.ts'
+import type { ValueMemo } from './value-memo.ts'
 import type { ValueSchema } from './value-schema.ts'
 import type { Op, PolicyDeps, RateLimits } from './types.ts'
 
@@ -46,6 +47,7 @@ export type CompiledSource = {
   readonly rules: readonly CompiledRule[]
   readonly matcher: KeyMatcher
   readonly plans: PlanTable
+  readonly values: ValueMemo
   readonly schemas: readonly ValueSchema[]
   readonly limits: readonly CompiledLimit[]
   readonly hiddenActivity: readonly CompiledDestination[]

@@ -3,10 +3,9 @@
 // Everything that does not depend on the event was settled in plan.ts.
 
 import type { Key } from '#protocol/bytes.ts'
-import { MAX_CONDITION_VALUE_BYTES, MAX_OUTCOMES_PER_PLAN } from './bounds.ts'
+import { MAX_OUTCOMES_PER_PLAN } from './bounds.ts'
 import type { CompiledRule, CompiledSource } from './compiled.ts'
 import type { ValueCondition } from './condition.ts'
-import { decodeJson } from './json-decode.ts'
 import { looksTransformed, transformKey } from './key-transform.ts'
 import type { MatchSet } from './key-matcher.ts'
 import { Outcome } from './outcome.ts'
@@ -15,6 +14,7 @@ import type { OpPlan, Plan } from './plan.ts'
 import { fitRules } from './scope.ts'
 import type { Fit, Scope } from './scope.ts'
 import type { Decision, DenyReason, PolicyDeps, PolicyEvent, Visibility } from './types.ts'
+import type { ValueMemo } from './value-memo.ts'
 import type { ValueSchema } from './value-schema.ts'
 
 const deny = (reason: DenyReason): Decision => Object.freeze({ effect: 'deny', reason })
@@ -27,25 +27,20 @@ const PREV_UNKNOWN = deny('prev-unknown')
 type Answer = 'yes' | 'no' | 'failed' | 'unknown'
 type Admitted = { readonly plan: Plan; readonly outcome: Outcome; readonly invalid: ValueSchema | undefined }
 
-const NOT_YET = Symbol('not decoded yet')
-
 export class Decider {
   readonly fit: Fit
   readonly #source: CompiledSource
   readonly #deps: PolicyDeps
   readonly #egress: boolean
   readonly #plans: (Plan | undefined)[] = []
-  // Decoded JSON of the event decided last: several conditions look at the same value.
-  #event: PolicyEvent | undefined
-  #decoded: unknown = NOT_YET
-  readonly #value: () => unknown
+  readonly #values: ValueMemo
 
   constructor(source: CompiledSource, scope: Scope, deps: PolicyDeps) {
     this.#source = source
     this.#deps = deps
     this.#egress = scope.stage === 'egress'
     this.fit = fitRules(source, scope)
-    this.#value = () => this.#decode()
+    this.#values = source.values
   }
 
   decide(event: PolicyEvent, now: number): Decision {
@@ -54,8 +49,6 @@ export class Decider {
       return 'effect' in admitted ? admitted : this.#release(event, admitted)
     } catch {
       return FAILED
-    } finally {
-      this.#event = undefined
     }
   }
 
@@ -65,11 +58,9 @@ export class Decider {
       if ('effect' in admitted) return admitted === PREV_UNKNOWN ? 'unknown' : 'hidden'
       const { keyTransform } = admitted.plan
       if (keyTransform.length === 0) return 'visible'
-      return transformKey(event.key, keyTransform, event.applied, this.#deps) === undefined ? 'hidden' : 'visible'
+      return transformKey(event.key, keyTransform, !this.#egress, this.#deps) === undefined ? 'hidden' : 'visible'
     } catch {
       return 'hidden'
-    } finally {
-      this.#event = undefined
     }
   }
 
@@ -126,7 +117,7 @@ export class Decider {
     let key: Key | undefined = event.key
     let transforms = outcome.descriptors
     if (plan.keyTransform.length > 0) {
-      key = transformKey(event.key, plan.keyTransform, event.applied, this.#deps)
+      key = transformKey(event.key, plan.keyTransform, !this.#egress, this.#deps)
       if (key === undefined) return KEY_FAILED
       transforms = event.op === 'put' ? [...plan.keyDescriptors, ...outcome.descriptors] : plan.keyDescriptors
     } else if (event.op === 'delete') transforms = plan.keyDescriptors
@@ -174,24 +165,10 @@ export class Decider {
     const when = rule.when as ValueCondition
     if (when.readsValue && event.op === 'delete' && !event.prevKnown) return 'unknown'
     try {
-      if (this.#event !== event) {
-        this.#event = event
-        this.#decoded = NOT_YET
-      }
-      return when.evaluate(event.op, event.key, this.#value) ? 'yes' : 'no'
+      return when.evaluate(event.op, event.key, this.#values.of(event)) ? 'yes' : 'no'
     } catch {
       return 'failed'
     }
-  }
-
-  #decode(): unknown {
-    if (this.#decoded === NOT_YET) {
-      const event = this.#event
-      const bytes = event?.op === 'put' ? event.value : event?.prevValue
-      if (bytes === undefined) throw new Error('there is no value to look at')
-      this.#decoded = decodeJson(bytes, MAX_CONDITION_VALUE_BYTES)
-    }
-    return this.#decoded
   }
 }
 

@@ -26,6 +26,8 @@ export function deliver(bundle: PolicyBundle, sourceRegion: string, cls: PolicyC
   const tags = new Map<string, string>()
   return {
     needsPrevValue: rulesReadValues(rules),
+    movesKeys: rules.some((rule) => decider.fit.allow[rule.index] === 1 && rule.keyTransform.length > 0),
+    blind: !rules.some((rule) => decider.fit.allow[rule.index] === 1),
     hideActivity,
     limits: strictestLimits(source.limits.filter((limit) => reaches(limit, cls)).map((limit) => limit.limits)),
     decide: (event, now) => decider.decide(event, now),
@@ -98,6 +100,8 @@ function closed(bundle: PolicyBundle, sourceRegion: string): DeliverDecider {
   ).slice(0, 22)
   return {
     needsPrevValue: false,
+    movesKeys: false,
+    blind: true,
     hideActivity: true,
     limits: {},
     decide: () => UNKNOWN_SOURCE,

@@ -17,19 +17,23 @@ export function looksTransformed(key: Key): boolean {
   return key.includes('~') && TOKEN.test(key)
 }
 
-/** The key as delivered; undefined when it has no such segment or the HMAC key is missing. Transforms egress applied are not repeated. */
+/**
+ * The key as delivered; undefined when it has no such segment or the HMAC key is missing. At the gateway a segment that already is a
+ * token under the same key id was made by egress (which denies source keys of that form) and stays, also where no list of applied
+ * transforms came along (a LEAVE has none).
+ */
 export function transformKey(
   key: Key,
   transforms: readonly KeyTransform[],
-  applied: readonly string[] | undefined,
+  atGateway: boolean,
   deps: PolicyDeps,
 ): Key | undefined {
   let parts: string[] | undefined
   for (const transform of transforms) {
-    if (applied?.includes(keyDescriptor(transform)) === true) continue
     parts ??= key.split('/')
     const segment = parts[transform.segment]
     if (segment === undefined) return undefined
+    if (atGateway && segment.startsWith(`~${transform.key}.`) && TOKEN.test(segment)) continue
     const mac = deps.hmac(transform.key, keyToBytes(segment as Key))
     if (mac === undefined) return undefined
     parts[transform.segment] = `~${transform.key}.${toBase64Url(mac)}`

@@ -32,21 +32,24 @@ export function expiryWarnings(bundle: PolicyBundle, now: number): PolicyIssue[]
   return issues
 }
 
-/** Allow rules whose regions leave out the hub: nothing they speak of ever leaves the source. */
+/** Allow rules that can never have an effect: they leave out the hub's region, and no rule lets the same keys get as far as the hub. */
 export function unreachableRules(bundle: PolicyBundle, hub: string): PolicyIssue[] {
-  return [...bundle.compiled.sources.values()].flatMap((source) =>
-    source.rules
-      .filter((rule) => rule.effect === 'allow' && rule.regions !== undefined && !rule.regions.has(hub))
+  return [...bundle.compiled.sources.values()].flatMap((source) => {
+    const allows = source.rules.filter((rule) => rule.effect === 'allow')
+    const leaving = allows.filter((rule) => rule.regions === undefined || rule.regions.has(hub))
+    return allows
+      .filter((rule) => rule.regions !== undefined && !rule.regions.has(hub))
+      .filter((rule) => !leaving.some((other) => shareKeys(rule, other)))
       .map(
         (rule): PolicyIssue => ({
           level: 'warning',
           code: 'dead-rule',
           file: rule.file,
           rule: rule.id,
-          message: `does not name the hub’s region ${hub}; unless another rule does, what it matches never leaves ${source.region}`,
+          message: `can let nothing through: the hub stands in ${hub}, which neither it nor any other rule for these keys names`,
         }),
-      ),
-  )
+      )
+  })
 }
 
 /** Pairs of allow rules that can match one key for one destination and transform it differently: both apply, and the strictest wins. */
@@ -93,7 +96,10 @@ function meet(a: CompiledRule, b: CompiledRule): boolean {
   if (!(a.ops.put && b.ops.put) && !(a.ops.delete && b.ops.delete)) return false
   if (a.regions !== undefined && b.regions !== undefined && ![...a.regions].some((region) => b.regions?.has(region)))
     return false
-  return a.keys.some((x) => b.keys.some((y) => prefixesMeet(x.prefix, y.prefix) && globsMeet(x, y)))
+  return shareKeys(a, b)
 }
+
+const shareKeys = (a: CompiledRule, b: CompiledRule): boolean =>
+  a.keys.some((x) => b.keys.some((y) => prefixesMeet(x.prefix, y.prefix) && globsMeet(x, y)))
 
 const prefixesMeet = (a: string, b: string): boolean => a.startsWith(b) || b.startsWith(a)

@@ -140,6 +140,10 @@ export interface DeliverDecider {
   visible(event: PolicyEvent, now: number): Visibility
   /** Hash of the compiled rules able to touch keys (as delivered) in [from, to) for this class: the policy part of a cursor's view tag. */
   tagFor(range: { readonly from: Key; readonly to: Key | undefined }, now: number): string
+  /** Some rule renames keys for this class: selectors must be matched on keys as delivered. */
+  readonly movesKeys: boolean
+  /** No rule could ever show this class anything of the source: to it, the source's clusters do not exist. */
+  readonly blind: boolean
   /** Bookmarks only up to the last visible revision, and no versions, for this class. */
   readonly hideActivity: boolean
   readonly limits: RateLimits

@@ -47,8 +47,8 @@ export async function readBundleFiles(path: string): Promise<Read> {
 }
 
 /**
- * With a `regions` folder the bundle is what lies below `regions` and `tests`; without one it is every document of the directory itself,
- * which is how a mounted ConfigMap looks.
+ * With a `regions` folder the bundle is what lies below `regions` and `tests`; without one it is the documents of the directory itself
+ * (which is how a mounted ConfigMap looks) and of its folders `schemas` and `tests`.
  */
 async function readDirectory(root: string): Promise<Read> {
   const top = await readdir(root)
@@ -68,7 +68,7 @@ async function readDirectory(root: string): Promise<Read> {
         throw new TooLarge(path, 'leads out of the bundle')
       const info = await stat(real)
       if (info.isDirectory()) {
-        if (folder !== '') await walk(path, depth + 1)
+        if (folder !== '' || name === 'schemas' || name === 'tests') await walk(path, depth + 1)
       } else if (info.isFile() && DOCUMENT.test(name)) {
         if (!PATH.test(path)) throw new TooLarge(path, 'must be named with letters, digits, . _ - only')
         if (files.length >= MAX_DOCUMENTS) throw new TooLarge(path, `is one of more than ${MAX_DOCUMENTS} documents`)
