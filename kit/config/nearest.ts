@@ -4,13 +4,14 @@
 /** The closest candidate, or undefined when none is close enough to be what was meant. */
 export function nearest(name: string, candidates: Iterable<string>): string | undefined {
   const wanted = normalize(name)
-  // A third of the letters may be wrong, at least one and at most three: beyond that a guess misleads.
-  const limit = Math.min(3, Math.max(1, Math.floor(wanted.length / 3)))
   let best: string | undefined
-  let bestDistance = limit + 1
+  let bestDistance = Number.POSITIVE_INFINITY
   for (const candidate of candidates) {
-    const distance = editDistance(wanted, normalize(candidate))
-    if (distance < bestDistance) {
+    const letters = normalize(candidate)
+    const distance = editDistance(wanted, letters)
+    // A third of the letters may be wrong, at least one and at most three: beyond that a guess misleads.
+    const limit = Math.min(3, Math.max(1, Math.floor(Math.max(wanted.length, letters.length) / 3)))
+    if (distance <= limit && distance < bestDistance) {
       best = candidate
       bestDistance = distance
     }
