@@ -133,12 +133,12 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
     }
   }
 
-  const facts_ = async (signal: AbortSignal): Promise<StreamFacts | undefined> => {
+  const readFacts = async (signal: AbortSignal): Promise<StreamFacts | undefined> => {
     signal.throwIfAborted()
     try {
       const { created, state, config } = await call('reading the state', (jsm) => jsm.streams.info(stream))
       return {
-        created: String(created),
+        created,
         firstSeq: state.first_seq,
         lastSeq: state.last_seq,
         bytes: state.bytes,
@@ -152,7 +152,7 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
 
   return {
     reachable: async (signal) => void (await link.connected(signal)),
-    facts: facts_,
+    facts: readFacts,
     async get(seq, signal) {
       signal.throwIfAborted()
       const found = await call('reading one entry', (jsm) => jsm.streams.getMessage(stream, { seq }))

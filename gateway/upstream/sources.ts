@@ -99,7 +99,7 @@ export class LogSources implements Sources, AsyncDisposable {
     })
     const followed = followCluster(cluster, region, log, this.#meters.forCluster(cluster), this.#options)
     this.#clusters.set(cluster, followed)
-    for (const listener of [...this.#listeners]) listener(followed.view)
+    for (const listener of Array.from(this.#listeners)) listener(followed.view)
     return followed.view
   }
 

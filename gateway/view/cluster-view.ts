@@ -219,7 +219,7 @@ export class ClusterView implements ClusterSource {
   }
 
   #notify(event: SourceEvent): void {
-    for (const listener of [...this.#listeners]) {
+    for (const listener of Array.from(this.#listeners)) {
       if (!this.#listeners.has(listener)) continue
       try {
         listener(event)
