@@ -14,6 +14,8 @@ import { clientOptions, hostOf, type NatsOptions } from './nats-options.ts'
 import { type Random, systemRandom } from './random.ts'
 import { type BackoffOptions, fullJitter } from './resilience.ts'
 
+export type { NatsOptions }
+
 export interface NatsDeps {
   readonly logger: Logger
   readonly clock?: Clock
