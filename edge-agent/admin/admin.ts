@@ -1,0 +1,106 @@
+// What an operator can ask an agent over HTTP.
+// Owns: health checks per log, /debug/status, and who may read it.
+// Refuses: changing anything. /debug answers on loopback, or with the configured token, and nowhere else.
+
+import { createHash, timingSafeEqual } from 'node:crypto'
+import type { Clock } from '#kit/clock.ts'
+import type { Health } from '#kit/http/health.ts'
+import type { Handler, HttpRequest, Router } from '#kit/http/router.ts'
+import type { App, RunningLog } from '../app.ts'
+
+export type DebugOptions = { readonly clock: Clock; readonly token: string | undefined; readonly loopback: boolean }
+
+export function registerHealth(health: Health, app: App, stopping: AbortSignal): void {
+  health.register('ready', 'stopping', () =>
+    stopping.aborted ? { state: 'failed', detail: 'the agent is stopping' } : { state: 'ok' },
+  )
+  health.register('ready', 'policy', () =>
+    app.policies.problem === ''
+      ? { state: 'ok', detail: app.policies.revision.slice(0, 12) }
+      : { state: 'degraded', detail: `the old bundle stays: ${app.policies.problem}` },
+  )
+  for (const log of app.logs) {
+    health.register('ready', log.cluster, () => {
+      const { phase, reason } = log.status
+      if (phase === 'live' || phase === 'standby' || phase === 'checkpoint') return { state: 'ok', detail: phase }
+      return { state: 'degraded', detail: reason === '' ? phase : `${phase}: ${reason}` }
+    })
+  }
+}
+
+export function mountDebug(router: Router, app: App, options: DebugOptions): Router {
+  return router.on(
+    'GET',
+    '/debug/status',
+    guarded(options, () => json({ logs: app.logs.map((log) => describe(log, options.clock)) })),
+  )
+}
+
+const json = (value: unknown) => ({
+  status: 200,
+  headers: { 'content-type': 'application/json' },
+  body: `${JSON.stringify(value, null, 2)}\n`,
+})
+
+export function guarded(options: DebugOptions, handler: Handler): Handler {
+  return (request) =>
+    mayRead(options, request) ? handler(request) : { status: 403, body: 'give the admin token as a bearer token\n' }
+}
+
+function mayRead({ token, loopback }: DebugOptions, request: HttpRequest): boolean {
+  if (token === undefined) return loopback
+  const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
+  return timingSafeEqual(digest(given), digest(token))
+}
+
+function describe({ cluster, status, relay, hub }: RunningLog, clock: Clock) {
+  const { session, feed, egress } = relay.term ?? {}
+  const now = clock.monotonic()
+  const age = (at: number): number | null => (Number.isFinite(at) ? Math.round(now - at) : null)
+  return {
+    cluster,
+    phase: status.phase,
+    reason: status.reason,
+    phaseAgeMs: age(status.phaseSince),
+    leader: status.leader,
+    epoch: status.epoch ?? null,
+    position: status.position,
+    seq: status.seq,
+    proven: session?.proven ?? null,
+    head: status.head,
+    lag: status.lag(session?.proven ?? status.position),
+    lastEventAgeMs: age(status.lastEventAt),
+    lastProofAgeMs: age(status.lastProofAt),
+    configHash: status.configHash,
+    policyRevision: status.policyRevision,
+    newestCompleteBeginSeq: status.newestCompleteBeginSeq,
+    etcd: {
+      endpoint: status.endpoint,
+      version: status.etcdVersion,
+      clusterId: status.clusterId,
+      memberId: status.memberId,
+      raftTerm: status.raftTerm,
+      raftIndex: status.raftIndex,
+      knownBugs: status.knownBugs,
+    },
+    watch:
+      feed === undefined
+        ? null
+        : {
+            phase: feed.machine.phase,
+            cursor: feed.machine.cursor,
+            silenceMs: Math.round(feed.silenceMs),
+            pausedFor: feed.pausedFor,
+            responses: feed.responses,
+          },
+    hub: {
+      connected: hub.connected,
+      generation: hub.generation,
+      inFlight: session?.inFlight ?? 0,
+      heldBytes: session?.bytesHeld ?? 0,
+      ackMs: session === undefined ? null : Math.round(session.ackMs * 100) / 100,
+    },
+    egress: egress?.counts ?? null,
+  }
+}

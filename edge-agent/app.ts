@@ -1,0 +1,230 @@
+// The agent as a whole: one hub connection, one policy bundle, one relay per log.
+// Owns: wiring, and the translation of configuration into what each part takes.
+// Refuses: the process around it (main.ts). Logs fail independently: nothing of one is awaited by another.
+
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import type { Clock } from '#kit/clock.ts'
+import { natsOptions } from '#kit/config/sections.ts'
+import { DeltawatchError } from '#kit/errors.ts'
+import type { Lifecycle } from '#kit/lifecycle.ts'
+import type { Logger } from '#kit/logger.ts'
+import type { Metrics } from '#kit/metrics.ts'
+import { openNats } from '#kit/nats.ts'
+import type { Random } from '#kit/random.ts'
+import { toHex } from '#protocol/bytes.ts'
+import { parseClusterId } from '#protocol/subjects.ts'
+import { type AgentConfig, type LogConfig, logsOf } from './config.ts'
+import { type BundleHolder, openPolicies } from './egress/bundle.ts'
+import { type LineageKeys, lineageKeys } from './lineage/key.ts'
+import { Relay } from './relay.ts'
+import { type AgentMetrics, bindCounters, declareAgentMetrics } from './relay-metrics.ts'
+import { RelayStatus } from './relay-status.ts'
+import { scopeOf } from './scope.ts'
+import { shareHub, type SharedHub } from './uplink/connection.ts'
+import { createLogStream } from './uplink/create-stream.ts'
+import { openHubLog } from './uplink/hub.ts'
+import { HubError, type HubLog } from './uplink/ports.ts'
+import { Endpoints } from './watch/endpoints.ts'
+import { connectEtcd, type ConnectEtcd, type EtcdCredentials } from './watch/etcd.ts'
+
+export type AppDeps = {
+  readonly lifecycle: Lifecycle
+  readonly logger: Logger
+  readonly metrics: Metrics
+  readonly clock: Clock
+  readonly random: Random
+  /** Replaced in tests by a member that misbehaves on purpose. */
+  readonly connect?: ConnectEtcd
+}
+
+export type RunningLog = {
+  readonly cluster: string
+  readonly status: RelayStatus
+  readonly relay: Relay
+  readonly hub: HubLog
+}
+
+export type App = {
+  readonly logs: readonly RunningLog[]
+  readonly policies: BundleHolder
+  readonly keys: LineageKeys
+  reload(config: AgentConfig): Promise<void>
+}
+
+export async function startApp(config: AgentConfig, deps: AppDeps): Promise<App> {
+  const { lifecycle, logger, metrics, clock, random } = deps
+  const keys = lineageKeys(
+    config.lineageKeyFile === undefined ? undefined : readFileSync(config.lineageKeyFile, 'utf8'),
+  )
+  if (keys.isDefault) {
+    logger.warn('lineage key is the public development key', {
+      advice: 'set lineageKeyFile: digests of withheld values can be guessed at the hub',
+    })
+  }
+  const policies = await openPolicies(
+    { path: config.policies, keys: config.policyKeys, publicKeyFile: config.policyPublicKeyFile },
+    logger,
+  )
+  const agentName =
+    config.agentName ??
+    hostname()
+      .replace(/[^A-Za-z0-9._-]/g, '-')
+      .slice(0, 64)
+  const inboxPrefix = `_INBOX_dw_${config.cluster}`
+  const link = await lifecycle.start('nats', () =>
+    openNats(natsOptions(config.nats, { name: `deltawatch-agent ${config.cluster}`, inboxPrefix }), {
+      logger,
+      clock,
+      random,
+      metrics,
+    }),
+  )
+  const hub = await lifecycle.start('hub', () => shareHub(link))
+  const agentMetrics = declareAgentMetrics(metrics)
+  const logs: RunningLog[] = []
+  for (const log of logsOf(config)) {
+    const running = openLog(log, config, { ...deps, hub, keys, policies, agentName, agentMetrics })
+    logs.push(running)
+    await lifecycle.start(`relay ${log.cluster}`, () => startRelay(running.relay))
+  }
+  return { logs, policies, keys, reload: () => policies.reload() }
+}
+
+function startRelay(relay: Relay): AsyncDisposable {
+  const stop = new AbortController()
+  const done = relay.run(stop.signal)
+  return {
+    [Symbol.asyncDispose]: async () => {
+      stop.abort()
+      await done
+    },
+  }
+}
+
+type LogDeps = AppDeps & {
+  readonly hub: SharedHub
+  readonly keys: LineageKeys
+  readonly policies: BundleHolder
+  readonly agentName: string
+  readonly agentMetrics: AgentMetrics
+}
+
+function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog {
+  const { clock, random, agentMetrics, agentName } = deps
+  const cluster = parseClusterId(log.cluster)
+  if (cluster === undefined)
+    throw new DeltawatchError('DW_CONFIG_CLUSTER', `cluster ${log.cluster} is not a cluster id`)
+  const logger = deps.logger.child({ cluster })
+  const status = new RelayStatus(clock.monotonic())
+  const { watch, uplink } = config
+  const scope = scopeOf(log.prefixes, log.range)
+  const hub = withCreation(
+    openHubLog(deps.hub, cluster, { readMs: 5_000, appendMs: uplink.ackTimeout }),
+    config,
+    deps.hub,
+    cluster,
+  )
+  const credentials = etcdCredentials(log.etcd)
+  const connect = deps.connect ?? connectEtcd
+  const relay = new Relay(
+    {
+      scope,
+      agentName,
+      agentId: `${agentName}/${toHex(random.bytes(4))}`,
+      attach: {
+        range: { from: scope.from, to: scope.to },
+        keys: deps.keys,
+        maxRevisionBytes: watch.maxRevision,
+        replayTimeoutMs: watch.replayTimeout,
+        liveness: {
+          progressEveryMs: watch.progressEvery,
+          deafAfterMs: watch.deafAfter,
+          probeEveryMs: watch.probeEvery,
+          staleAfterMs: watch.staleAfter,
+        },
+      },
+      window: { maxInFlight: uplink.window, maxBytes: uplink.windowBytes },
+      ackTimeoutMs: uplink.ackTimeout,
+      progress: { maxRevisions: uplink.progressRevisions, maxMs: uplink.progressEvery },
+      markEveryMs: uplink.markEvery,
+      maxHeldBytes: uplink.maxHeld,
+      continuityKeys: watch.continuityKeys,
+      resyncEveryMs: uplink.resyncEvery,
+      silenceMs: uplink.silence,
+      stepDownMs: uplink.stepDown,
+      backoff: { baseMs: uplink.backoffBase, capMs: uplink.backoffCap },
+    },
+    {
+      clock,
+      random,
+      logger,
+      hub,
+      policy: deps.policies.sourceFor(log.region, config.hubRegion),
+      endpoints: new Endpoints(log.etcd.endpoints, {
+        baseMs: watch.backoff.base,
+        capMs: watch.backoff.cap,
+        stableMs: watch.stableAfter,
+      }),
+      connect: (endpoint) =>
+        connect({
+          endpoint,
+          credentials,
+          keepaliveMs: config.etcd.keepalive,
+          keepaliveTimeoutMs: config.etcd.keepaliveTimeout,
+          callTimeoutMs: config.etcd.callTimeout,
+        }),
+      status,
+      counters: bindCounters(agentMetrics, cluster, logger, clock),
+    },
+  )
+  readGauges(agentMetrics, cluster, relay, status, clock)
+  return { cluster, status, relay, hub }
+}
+
+function etcdCredentials(etcd: LogConfig['etcd']): EtcdCredentials {
+  const pem = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path))
+  const root = pem(etcd.caFile)
+  const cert = pem(etcd.certFile)
+  const key = pem(etcd.keyFile)
+  return {
+    ...(etcd.user === undefined ? {} : { user: { username: etcd.user, password: etcd.password ?? '' } }),
+    tls: {
+      ...(root === undefined ? {} : { root }),
+      ...(cert === undefined ? {} : { cert }),
+      ...(key === undefined ? {} : { key }),
+    },
+  }
+}
+
+/** In development the first look at a missing stream creates it. */
+function withCreation(
+  log: HubLog,
+  config: AgentConfig,
+  hub: SharedHub,
+  cluster: NonNullable<ReturnType<typeof parseClusterId>>,
+): HubLog {
+  if (!config.createStream) return log
+  const info: HubLog['info'] = async () => {
+    try {
+      return await log.info()
+    } catch (e) {
+      const nc = hub.current
+      if (!(e instanceof HubError) || e.kind !== 'stream-missing' || nc === undefined) throw e
+      if (!(await createLogStream(nc, cluster))) throw e
+      return await log.info()
+    }
+  }
+  return Object.defineProperty(Object.create(log) as HubLog, 'info', { value: info })
+}
+
+function readGauges(metrics: AgentMetrics, cluster: string, relay: Relay, status: RelayStatus, clock: Clock): void {
+  const one = { cluster }
+  const now = (): number => clock.monotonic()
+  metrics.lagRevisions.with(one).read(() => status.lag(relay.term?.session.proven ?? status.position))
+  metrics.proofAge.with(one).read(() => Math.max(0, (now() - Math.max(status.lastProofAt, status.lastEventAt)) / 1000))
+  metrics.held.with(one).read(() => relay.term?.session.bytesHeld ?? 0)
+  metrics.inFlight.with(one).read(() => relay.term?.session.inFlight ?? 0)
+  metrics.live.with(one).read(() => (status.phase === 'live' ? 1 : 0))
+  metrics.leading.with(one).read(() => (relay.term === undefined ? 0 : 1))
+}

@@ -1,0 +1,169 @@
+// Attaching to one etcd member: connect, learn who it is, prove the lineage, and only then let anything new through.
+// Owns: the order of those steps and the verdict they lead to.
+// Refuses: choosing endpoints and waiting (lead.ts), the digests' meaning (lineage/), the watch's (watch/).
+
+import type { Clock } from '#kit/clock.ts'
+import { type Lineage, type LineageProof } from '#protocol/log/entry.ts'
+import { addRevision, compareRevisions, type Revision } from '#protocol/revision.ts'
+import { judgeLineage, type NewEpochReason, provable } from './lineage/judge.ts'
+import type { LineageKeys } from './lineage/key.ts'
+import { LineageReplay, type Reproduced } from './lineage/replay.ts'
+import { EtcdFailure, type EtcdMember, type KeyRange, type MemberStatus } from './watch/etcd.ts'
+import { Feed, type FeedEnd } from './watch/feed.ts'
+import type { LivenessOptions } from './watch/liveness.ts'
+import type { Header } from './watch/message.ts'
+import type { WatchOutput } from './watch/state.ts'
+import { parseVersion, trustsManualProgress, type Version } from './watch/versions.ts'
+
+export type MemberFacts = {
+  readonly status: MemberStatus
+  readonly version: Version | undefined
+  /** Of a linearizable read: the member has applied everything up to here. */
+  readonly head: Header
+}
+
+export type AttachOptions = {
+  readonly range: KeyRange
+  readonly prevValues: boolean
+  readonly maxRevisionBytes: number
+  readonly liveness: LivenessOptions
+  readonly keys: LineageKeys
+  /** A replay that comes to no verdict within this time says nothing, and the next endpoint is tried. */
+  readonly replayTimeoutMs: number
+}
+
+export type AttachDeps = {
+  readonly clock: Clock
+  readonly onOutputs: (outputs: readonly WatchOutput[]) => void
+  readonly probeHead: () => Promise<Revision>
+}
+
+/** Where a continuation starts and what must be reproduced before it. */
+export type Continuation = { readonly lineage: Lineage | undefined; readonly position: Revision }
+
+export type Attached = { readonly feed: Feed; readonly reproduced: readonly Reproduced[] }
+
+export type AttachVerdict =
+  | { readonly kind: 'attached'; readonly attached: Attached }
+  | { readonly kind: 'new-epoch'; readonly reason: NewEpochReason }
+  | { readonly kind: 'rejected'; readonly reason: 'grpc-proxy' }
+  | { readonly kind: 'failed'; readonly end: FeedEnd }
+  /** The replay came to no verdict in time. */
+  | { readonly kind: 'unproved' }
+
+export async function learn(member: EtcdMember, range: KeyRange): Promise<MemberFacts> {
+  const status = await member.status()
+  if (status.isLearner) throw new EtcdFailure('learner', `${member.endpoint} is a learner: it serves no watches yet`)
+  const head = await member.head(range)
+  return { status, version: parseVersion(status.version), head }
+}
+
+/** Proves that `member` has the history the continuation stands on, then hands over a feed running from its position. */
+export async function attach(
+  member: EtcdMember,
+  facts: MemberFacts,
+  from: Continuation,
+  options: AttachOptions,
+  deps: AttachDeps,
+): Promise<AttachVerdict> {
+  const { clusterId, raftTerm, revision: head } = facts.head
+  const judgement = judgeLineage(
+    { lineage: from.lineage, position: from.position },
+    { clusterId, raftTerm, head },
+    new Set(options.keys.byId.keys()),
+  )
+  if (judgement.kind === 'reject') return { kind: 'rejected', reason: judgement.reason }
+  if (judgement.kind === 'new-epoch') return judgement
+  let proofs = judgement.proofs
+  while (proofs.length > 0) {
+    const outcome = await replay(member, facts, from, proofs, options, deps)
+    if (outcome.kind !== 'compacted') return outcome
+    proofs = provable(proofs, outcome.compactRevision)
+  }
+  return { kind: 'new-epoch', reason: 'no-evidence' }
+}
+
+/** A feed from the revision after `position`, with nothing to prove: straight after a checkpoint on the same member. */
+export function feedAfter(
+  member: EtcdMember,
+  facts: MemberFacts,
+  position: Revision,
+  options: AttachOptions,
+  deps: AttachDeps,
+): Feed {
+  return openFeed(member, facts, addRevision(position, 1), options, deps, deps.onOutputs)
+}
+
+type ReplayOutcome =
+  | Exclude<AttachVerdict, { kind: 'rejected' }>
+  | { readonly kind: 'compacted'; readonly compactRevision: Revision }
+
+async function replay(
+  member: EtcdMember,
+  facts: MemberFacts,
+  from: Continuation,
+  proofs: readonly LineageProof[],
+  options: AttachOptions,
+  deps: AttachDeps,
+): Promise<ReplayOutcome> {
+  // `attach` only replays a non-empty list made under a key that is held.
+  const first = proofs[0] as LineageProof
+  const key = options.keys.byId.get(from.lineage?.keyId ?? '') ?? options.keys.current
+  const check = new LineageReplay({ proofs, position: from.position, digest: key.digest })
+  const { promise, resolve } = Promise.withResolvers<ReplayOutcome>()
+  let feed: Feed | undefined
+  let handedOver = false
+
+  const judge = (outputs: readonly WatchOutput[]): void => {
+    const fresh: WatchOutput[] = []
+    for (const output of outputs) {
+      if (output.kind === 'revision') {
+        const verdict = check.revision(output.revision)
+        if (verdict === 'diverged') return diverged()
+        if (compareRevisions(output.revision.revision, from.position) > 0) fresh.push(output)
+      } else if (output.kind === 'proved') {
+        if (check.provedUpTo(output.revision) === 'diverged') return diverged()
+        fresh.push(output)
+      } else {
+        fresh.push(output)
+      }
+    }
+    if (check.verdict !== 'proved') return
+    if (!handedOver && feed !== undefined) {
+      handedOver = true
+      resolve({ kind: 'attached', attached: { feed, reproduced: check.reproduced } })
+    }
+    deps.onOutputs(fresh)
+  }
+  const diverged = (): void => {
+    resolve({ kind: 'new-epoch', reason: 'diverged' })
+    feed?.stop({ kind: 'diverged' })
+  }
+
+  feed = openFeed(member, facts, first.revision, options, deps, judge)
+  void feed.ended.then((end) => {
+    if (end.kind === 'compacted') resolve({ kind: 'compacted', compactRevision: end.compactRevision })
+    else resolve({ kind: 'failed', end })
+  })
+  using _deadline = deps.clock.setTimeout(() => resolve({ kind: 'unproved' }), options.replayTimeoutMs)
+  void feed.start()
+  const outcome = await promise
+  if (outcome.kind !== 'attached') feed.stop()
+  return outcome
+}
+
+function openFeed(
+  member: EtcdMember,
+  facts: MemberFacts,
+  startRevision: Revision,
+  options: AttachOptions,
+  deps: AttachDeps,
+  onOutputs: (outputs: readonly WatchOutput[]) => void,
+): Feed {
+  const { range, prevValues, maxRevisionBytes, liveness } = options
+  const trusts = trustsManualProgress(facts.version)
+  return new Feed(
+    { range, prevValues, maxRevisionBytes, liveness, startRevision, trustsManualProgress: trusts },
+    { member, clock: deps.clock, probeHead: deps.probeHead, onOutputs },
+  )
+}

@@ -1,0 +1,93 @@
+// Keyed digests of recent event-bearing revisions: what a later agent must see again before it may continue.
+// Owns: the digest of one revision, the ring of the last 64, and the few suffix proofs an entry carries.
+// Refuses: storing anything that can be guessed from: digests are keyed, the key is the agents' secret.
+// A proof at revision r covers every event-bearing revision from r to the newest: the XOR of their digests. Seven proofs
+// (the last 1, 2, 4, ... 64 revisions) therefore say as much as 64, and whatever compaction left of the window is provable.
+
+import { createHmac } from 'node:crypto'
+import type { LineageProof } from '#protocol/log/entry.ts'
+import type { Revision } from '#protocol/revision.ts'
+import type { ChangedRevision } from '../egress/change.ts'
+
+export const WINDOW = 64
+/** Bytes of a revision's digest; half of a SHA-256 keeps entries small and is far beyond coincidence. */
+export const DIGEST_BYTES = 16
+
+export type DigestRevision = (revision: ChangedRevision) => Uint8Array
+
+/** HMAC-SHA256 over revision, operations, keys, values, versions, create revisions and leases, each length-prefixed. */
+export function keyedDigest(secret: Uint8Array): DigestRevision {
+  return (revision) => {
+    const mac = createHmac('sha256', secret)
+    let text = `${revision.revision};${revision.changes.length};`
+    for (const change of revision.changes) {
+      const head = `${change.op};${change.key.length};${change.createRevision};${change.version};${change.lease};${change.value.length};`
+      text += head + change.key
+      if (change.value.length > 0) {
+        mac.update(text, 'latin1').update(change.value)
+        text = ''
+      }
+    }
+    return mac.update(text, 'latin1').digest().subarray(0, DIGEST_BYTES)
+  }
+}
+
+type Held = { readonly revision: Revision; source: ChangedRevision | undefined; digest: Uint8Array | undefined }
+
+/** The last 64 event-bearing revisions. Digests are computed when a proof is asked for, so a flood costs 64 per entry. */
+export class DigestRing {
+  readonly #digest: DigestRevision
+  #held: Held[] = []
+
+  constructor(digest: DigestRevision) {
+    this.#digest = digest
+  }
+
+  get size(): number {
+    return Math.min(this.#held.length, WINDOW)
+  }
+
+  push(source: ChangedRevision): void {
+    this.#held.push({ revision: source.revision, source, digest: undefined })
+    // Dropping in blocks keeps pushing O(1).
+    if (this.#held.length >= 2 * WINDOW) this.#held = this.#held.slice(-WINDOW)
+  }
+
+  /** Ascending by revision; empty before the first event. */
+  proofs(): readonly LineageProof[] {
+    const held = this.#held.slice(-WINDOW)
+    const proofs: LineageProof[] = []
+    const sum = new Uint8Array(DIGEST_BYTES)
+    for (let back = 1; back <= held.length; back++) {
+      const one = held[held.length - back] as Held
+      mix(sum, this.#digestOf(one))
+      // The oldest held one always carries a proof too, so that short histories are covered whole.
+      if ((back & (back - 1)) === 0 || back === held.length) {
+        proofs.push({ revision: one.revision, digest: sum.slice() })
+      }
+    }
+    return proofs.reverse()
+  }
+
+  /** A revision whose digest is known from a replay. */
+  pushDigest(revision: Revision, digest: Uint8Array): void {
+    this.#held.push({ revision, source: undefined, digest })
+  }
+
+  clear(): void {
+    this.#held = []
+  }
+
+  #digestOf(one: Held): Uint8Array {
+    if (one.digest === undefined) {
+      // A pushed entry has its source until it has its digest.
+      one.digest = this.#digest(one.source as ChangedRevision)
+      one.source = undefined
+    }
+    return one.digest
+  }
+}
+
+export function mix(sum: Uint8Array, digest: Uint8Array): void {
+  for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) ^ (digest[i] ?? 0)
+}

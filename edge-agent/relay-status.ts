@@ -1,0 +1,106 @@
+// What one log's relay is doing, for everyone who asks: marks, metrics, /debug/status, the log file.
+// Owns: the phases and facts, and the mapping to the states the protocol knows.
+// Refuses: deciding anything by them.
+
+import type { AgentState, Epoch } from '#protocol/log/entry.ts'
+import { REVISION_ZERO, type Revision, revisionDistance } from '#protocol/revision.ts'
+
+export type Phase =
+  | 'starting'
+  | 'hub-unreachable'
+  | 'stream-missing'
+  | 'hub-denied'
+  | 'hub-full'
+  | 'hub-too-small'
+  | 'reading-tail'
+  | 'standby'
+  | 'config-mismatch'
+  | 'etcd-unreachable'
+  | 'range-denied'
+  | 'refused'
+  | 'proving'
+  | 'checkpoint'
+  | 'held'
+  | 'live'
+  | 'stopped'
+
+export class RelayStatus {
+  phase: Phase = 'starting'
+  /** Why, in one line, when the phase is not a good one. */
+  reason = ''
+  phaseSince: number
+  epoch: Epoch | undefined
+  position: Revision = REVISION_ZERO
+  seq = 0
+  head: Revision = REVISION_ZERO
+  endpoint = ''
+  memberId = ''
+  clusterId = ''
+  raftTerm = ''
+  raftIndex = ''
+  etcdVersion = ''
+  knownBugs: readonly string[] = []
+  leader = ''
+  configHash = ''
+  policyRevision = ''
+  newestCompleteBeginSeq = 0
+  checkpointReason = ''
+  /** Monotonic ms of the last event relayed and of the last proof of progress. */
+  lastEventAt = Number.NEGATIVE_INFINITY
+  lastProofAt = Number.NEGATIVE_INFINITY
+
+  constructor(now: number) {
+    this.phaseSince = now
+  }
+
+  enter(phase: Phase, now: number, reason = ''): boolean {
+    const changed = phase !== this.phase || reason !== this.reason
+    if (phase !== this.phase) this.phaseSince = now
+    this.phase = phase
+    this.reason = reason
+    return changed
+  }
+
+  /** Revisions etcd is known to be ahead of the log. */
+  lag(proven: Revision): number {
+    return Math.max(0, revisionDistance(this.head, proven))
+  }
+
+  agentState(now: number, proven: Revision): AgentState {
+    switch (this.phase) {
+      case 'live':
+        if (this.lag(proven) > LAGGING_REVISIONS) return 'lagging'
+        return now - this.lastEventAt > IDLE_MS && now - this.lastProofAt <= IDLE_MS ? 'idle-proved' : 'live'
+      case 'held':
+        return 'lagging'
+      case 'checkpoint':
+        return 'resyncing'
+      case 'hub-too-small':
+      case 'hub-full':
+        return 'hub-too-small'
+      case 'standby':
+      case 'config-mismatch':
+        return 'standby'
+      case 'refused':
+      case 'range-denied':
+      case 'hub-denied':
+        return 'refused'
+      case 'starting':
+      case 'hub-unreachable':
+      case 'stream-missing':
+      case 'reading-tail':
+      case 'etcd-unreachable':
+      case 'proving':
+      case 'stopped':
+        return 'unreachable'
+      default: {
+        const never: never = this.phase
+        return never
+      }
+    }
+  }
+}
+
+const LAGGING_REVISIONS = 1_000
+/** Without an event for this long, but with proof: idle, and known to be. */
+const IDLE_MS = 5_000
