@@ -43,7 +43,7 @@ export function sessionMetrics(metrics: Metrics): SessionMetrics {
       maxSeries: 16,
     }),
     resyncs: metrics.counter({
-      name: 'deltawatch_resync_total',
+      name: 'deltawatch_reader_resync_total',
       help: 'Times continuity of a reader was broken and repaired, by cluster and reason.',
       labels: ['cluster', 'reason'],
     }),

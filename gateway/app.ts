@@ -1,0 +1,191 @@
+// The gateway as a whole: hub connection, sources, policy, subscribers.
+// Owns: wiring, the order of start, and the translation of configuration into what each part takes.
+// Refuses: the process around it (main.ts). It starts and serves whatever the hub's state: clusters show themselves unreachable.
+
+import type { Clock } from '#kit/clock.ts'
+import { natsOptions } from '#kit/config/sections.ts'
+import { DeltawatchError } from '#kit/errors.ts'
+import type { Health } from '#kit/http/health.ts'
+import type { Lifecycle } from '#kit/lifecycle.ts'
+import type { Logger } from '#kit/logger.ts'
+import type { Metrics } from '#kit/metrics.ts'
+import { openNats } from '#kit/nats.ts'
+import type { Random } from '#kit/random.ts'
+import { parseClusterId, parseRegion } from '#protocol/subjects.ts'
+import type { Authenticator } from './auth/principal.ts'
+import { devAuthenticator } from './auth/dev.ts'
+import type { GatewayConfig } from './config.ts'
+import { openPolicies, type PolicyDirectory } from './policies.ts'
+import { DEFAULT_DELIVERY, type Front, openFront } from './session/front.ts'
+import { DEFAULT_LIMITS, type SessionLimits } from './session/limits.ts'
+import { LogSources } from './upstream/sources.ts'
+
+export type AppDeps = {
+  readonly lifecycle: Lifecycle
+  readonly logger: Logger
+  readonly metrics: Metrics
+  readonly clock: Clock
+  readonly random: Random
+  readonly health: Health
+}
+
+export type App = {
+  readonly front: Front
+  readonly sources: LogSources
+  readonly policies: PolicyDirectory
+  reload(config: GatewayConfig): Promise<void>
+}
+
+export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<App> {
+  const { lifecycle, logger, metrics, clock, random, health } = deps
+  let front: Front | undefined
+  const policies = await lifecycle.start('policies', () =>
+    openPolicies(
+      {
+        path: config.policies,
+        keys: config.policyKeys,
+        publicKeyFile: config.policyPublicKeyFile,
+        pollMs: config.policyPoll,
+      },
+      { logger, clock, classes: () => classesOf(front) },
+    ),
+  )
+  const inboxPrefix = '_INBOX_dw_gateway'
+  const link = await lifecycle.start('nats', () =>
+    openNats(natsOptions(config.nats, { name: 'deltawatch-gateway', inboxPrefix }), { logger, clock, random, metrics }),
+  )
+  const sources = await lifecycle.start('sources', () => {
+    const { ring, ringRevisions, state, staging, hold } = config.memory
+    const bounds = { ringBytes: ring, ringRevisions, stateBytes: state, stagingBytes: staging, holdBytes: hold }
+    return new LogSources({
+      link,
+      inboxPrefix,
+      clock,
+      random,
+      logger,
+      metrics,
+      bounds,
+      createStreams: config.createStreams ? {} : undefined,
+    })
+  })
+  followClusters(sources, config)
+  const authenticator = authenticatorOf(config)
+  if (authenticator.dev)
+    logger.warn('dev mode: everybody is let in', { listen: `${config.listen.host}:${config.listen.port}` })
+  front = await lifecycle.start(
+    'front',
+    () =>
+      openFront(
+        {
+          listen: config.listen,
+          limits: limitsOf(config),
+          delivery: {
+            ...DEFAULT_DELIVERY,
+            maxValueBytes: config.limits.maxValue,
+            frameCacheBytes: config.memory.frames,
+          },
+          origin: { allowedOrigins: config.origins, allowedHosts: config.hosts, dev: authenticator.dev },
+          drainMs: config.drain,
+        },
+        { sources, policy: policies.policy, authenticator, clock, random, logger, metrics, health },
+      ),
+    (opened) => async (signal) => {
+      await opened.drain(signal)
+      await opened[Symbol.asyncDispose]()
+    },
+  )
+  registerHealth(health, { sources, policies, authenticator, nats: () => link.state().kind })
+  return {
+    front,
+    sources,
+    policies,
+    reload: async (next) => {
+      await policies.reload()
+      await refollow(sources, next)
+    },
+  }
+}
+
+function* classesOf(front: Front | undefined) {
+  for (const channel of front?.delivery.channels ?? []) yield channel.spec.policyClass
+}
+
+function authenticatorOf(config: GatewayConfig): Authenticator {
+  if (config.auth.mode === 'dev') return devAuthenticator(config.hubRegion)
+  throw new DeltawatchError('DW_AUTH_MODE', `auth.mode ${config.auth.mode} is not available`)
+}
+
+function followClusters(sources: LogSources, config: GatewayConfig): void {
+  for (const [id, name] of Object.entries(config.clusters)) {
+    const cluster = parseClusterId(id)
+    const region = parseRegion(name)
+    if (cluster === undefined || region === undefined) {
+      throw new DeltawatchError('DW_CONFIG_CLUSTER', `clusters: ${id}=${name} is not a cluster id and a region`)
+    }
+    sources.add(cluster, region)
+  }
+}
+
+/** Clusters that left the configuration are removed for subscribers, new ones are offered; nobody's connection ends. */
+async function refollow(sources: LogSources, config: GatewayConfig): Promise<void> {
+  for (const source of sources.list()) {
+    if (config.clusters[source.cluster] !== source.region) await sources.remove(source.cluster)
+  }
+  followClusters(sources, config)
+}
+
+function limitsOf({ limits }: GatewayConfig): SessionLimits {
+  return {
+    ...DEFAULT_LIMITS,
+    maxInboundBytes: limits.maxInbound,
+    maxFragments: limits.maxFragments,
+    maxWatches: limits.maxWatches,
+    inboundPerSecond: limits.inboundPerSecond,
+    inboundBurst: limits.inboundBurst,
+    helloTimeoutMs: limits.helloTimeout,
+    heartbeatMs: limits.heartbeat,
+    slowReaderMs: limits.slowReader,
+    maxLifetimeMs: limits.maxLifetime,
+    closeTimeoutMs: limits.closeTimeout,
+    maxInFlight: limits.maxInFlight,
+    markBytes: limits.markEvery,
+    maxFrameBytes: limits.maxFrame,
+    maxBytesInFlight: limits.maxBytesInFlight,
+    maxConnections: limits.maxConnections,
+    maxUnauthenticated: limits.maxUnauthenticated,
+    maxPerAddress: limits.maxPerAddress,
+    maxUnauthenticatedPerAddress: limits.maxUnauthenticatedPerAddress,
+    maxPerSubject: limits.maxPerSubject,
+    connectsPerSecond: limits.connectsPerSecond,
+  }
+}
+
+type HealthFacts = {
+  readonly sources: LogSources
+  readonly policies: PolicyDirectory
+  readonly authenticator: Authenticator
+  nats(): string
+}
+
+/** One cluster's trouble, or the hub's, degrades and never flips readiness: the gateway serves what it has. */
+function registerHealth(health: Health, facts: HealthFacts): void {
+  health.register('ready', 'policy', () => {
+    const { problem, policy } = facts.policies
+    if (problem !== '')
+      return { state: 'degraded', detail: `bundle ${policy.bundle.revision.slice(0, 12)} kept: ${problem}` }
+    return { state: 'ok', detail: `bundle ${policy.bundle.revision.slice(0, 12)}` }
+  })
+  health.register('ready', 'hub', () => {
+    const state = facts.nats()
+    return state === 'connected' ? { state: 'ok' } : { state: 'degraded', detail: state }
+  })
+  health.register('ready', 'auth', () =>
+    facts.authenticator.dev ? { state: 'degraded', detail: 'dev mode: everybody is let in' } : { state: 'ok' },
+  )
+  health.register('ready', 'clusters', () => {
+    const states = facts.sources.list().map((source) => ({ cluster: source.cluster, state: source.status.state }))
+    const detail = states.map(({ cluster, state }) => `${cluster} ${state}`).join(', ')
+    const well = states.every(({ state }) => state === 'live' || state === 'idle-proved')
+    return well ? { state: 'ok', detail } : { state: 'degraded', detail }
+  })
+}
