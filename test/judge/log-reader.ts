@@ -58,11 +58,13 @@ export type RawEntry = {
 }
 
 export function decodeRaw(data: Uint8Array): RawEntry {
-  return EntryType.toObject(EntryType.decode(data), PLAIN) as RawEntry
+  return EntryType.toObject(EntryType.decode(asBuffer(data)), PLAIN) as RawEntry
 }
 export function decodeRawRevision(data: Uint8Array): RawRevision {
-  return RevisionType.toObject(RevisionType.decode(data), PLAIN) as RawRevision
+  return RevisionType.toObject(RevisionType.decode(asBuffer(data)), PLAIN) as RawRevision
 }
+// protobufjs hands out bytes of the kind it was given, and the types above promise Buffers.
+const asBuffer = (data: Uint8Array): Buffer => Buffer.from(data.buffer, data.byteOffset, data.byteLength)
 
 /** The bytes of an entry that its checkpoint's digest covers: every `items` field, tag and length included. */
 export function itemsOnTheWire(data: Uint8Array): Buffer {
