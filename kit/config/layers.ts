@@ -27,8 +27,8 @@ export interface Gathered {
   readonly warnings: readonly string[]
 }
 
-// Read by the tools that fetch and start etcd, nats-server and k6; and the name of the file itself.
-const FOREIGN_ENV = /^DELTAWATCH_(CONFIG|ETCD|ETCDCTL|NATS_SERVER|K6|TOOLCHAIN_.*|TEST_.*)$/
+// Read by the tools that fetch, start and guard etcd, nats-server and k6; and the name of the file itself.
+const FOREIGN_ENV = /^DELTAWATCH_(CONFIG|ETCD|ETCDCTL|NATS_SERVER|K6|TOOL_.*|RELEASE_.*|LIFELINE_.*|TEST_.*)$/
 const MAX_FILE_BYTES = 4 * 1024 * 1024
 
 export function gather(schema: z.ZodObject, shape: Shape, sources: Sources): Gathered {
