@@ -108,17 +108,15 @@ export function tiersOf(options: LocalOptions, tools: ToolPaths, paths: StackPat
       name,
       ...program('deltawatch-agent', 'edge-agent/main.ts', asFlags(flags)),
       logFile: logFile(name),
-      // Whether it relays is seen where it matters, at the gateway; see clusters.ts.
-      ready: () => Promise.resolve(),
+      // Only that its configuration was accepted; whether it relays is seen at the gateway (clusters.ts).
+      ready: (incarnation) => incarnation.waitForLine(/"starting"/),
     }
   })
   const gateway: PartSpec = {
     ...common,
     name: 'gateway',
-    ...program(
-      'deltawatch-gateway',
-      'gateway/main.ts',
-      asFlags({
+    ...program('deltawatch-gateway', 'gateway/main.ts', [
+      ...asFlags({
         nats,
         listen: `127.0.0.1:${options.gatewayPort}`,
         clusters: sites.map((site) => `${site.cluster}=${site.region}`).join(','),
@@ -126,7 +124,9 @@ export function tiersOf(options: LocalOptions, tools: ToolPaths, paths: StackPat
         policies,
         auth: 'dev',
       }),
-    ),
+      // Instead of `deltawatch hub apply`, which is how a real hub gets its streams.
+      '--create-streams',
+    ]),
     logFile: logFile('gateway'),
     ready: (incarnation) => answers(options.gatewayPort, incarnation),
   }
