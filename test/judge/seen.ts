@@ -101,7 +101,7 @@ function valueEnd(text: string, at: number): number {
   return text.length
 }
 
-/** The members of one JSON object, each with the source text of its value. */
+/** The members of one JSON object, each with the source text of its value, surrounding white space included. */
 export function membersOf(object: string): Map<string, string> {
   const members = new Map<string, string>()
   let i = object.indexOf('{') + 1
@@ -111,9 +111,11 @@ export function membersOf(object: string): Map<string, string> {
     const nameEnd = valueEnd(object, i)
     const name = JSON.parse(object.slice(i, nameEnd)) as string
     i = object.indexOf(':', nameEnd) + 1
-    while (/\s/.test(object[i] ?? '')) i += 1
-    const end = valueEnd(object, i)
-    members.set(name, object.slice(i, end).trimEnd())
+    let start = i
+    while (/\s/.test(object[start] ?? '')) start += 1
+    let end = valueEnd(object, start)
+    while (/\s/.test(object[end] ?? '')) end += 1
+    members.set(name, object.slice(i, end))
     i = end
   }
   return members

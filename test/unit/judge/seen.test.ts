@@ -24,6 +24,7 @@ describe('reading frames', () => {
       '{ "a" : [1, 2.0, "x,}]\\""] ,"b":{}}',
       '[]',
       '[1e3,[{"json":7}]]',
+      '  {"a":1}\t',
     ]) {
       const event = seenOf(`{"op":"put","key":"/k","json":${source},"version":"1"}`)
       assert.ok(event?.op === 'put')
