@@ -11,7 +11,8 @@ const define = <const T extends Record<string, readonly [number, string]>>(
 ): { readonly [K in keyof T]: Code } =>
   Object.fromEntries(Object.entries(table).map(([name, [code, text]]) => [name, { code, name, text }])) as never
 
-export const Close = define({
+// Pure, so that a bundle for browsers leaves out what it does not name.
+export const Close = /* @__PURE__ */ define({
   BadFrame: [4000, 'a frame could not be understood'],
   UnsupportedVersion: [4001, 'no common protocol version'],
   HelloExpected: [4002, 'the first frame must be hello'],
@@ -34,7 +35,7 @@ export const Close = define({
   ClassChanged: [4203, 'policy for this identity changed'],
 } as const)
 
-export const ErrorCode = define({
+export const ErrorCode = /* @__PURE__ */ define({
   BadFrame: [4000, 'the frame is not valid'],
   UnknownFrame: [4010, 'unknown frame type'],
   BadSelector: [4011, 'the selector is not valid'],
