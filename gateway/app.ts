@@ -38,7 +38,7 @@ export type App = {
 
 export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<App> {
   const { lifecycle, logger, metrics, clock, random, health } = deps
-  let front: Front | undefined
+  const served: { front: Front | undefined } = { front: undefined }
   const policies = await lifecycle.start('policies', () =>
     openPolicies(
       {
@@ -47,7 +47,7 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
         publicKeyFile: config.policyPublicKeyFile,
         pollMs: config.policyPoll,
       },
-      { logger, clock, classes: () => classesOf(front) },
+      { logger, clock, classes: () => classesOf(served.front) },
     ),
   )
   const inboxPrefix = '_INBOX_dw_gateway'
@@ -72,7 +72,7 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
   const authenticator = authenticatorOf(config)
   if (authenticator.dev)
     logger.warn('dev mode: everybody is let in', { listen: `${config.listen.host}:${config.listen.port}` })
-  front = await lifecycle.start(
+  const front = await lifecycle.start(
     'front',
     () =>
       openFront(
@@ -94,6 +94,7 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
       await opened[Symbol.asyncDispose]()
     },
   )
+  served.front = front
   registerHealth(health, { sources, policies, authenticator, nats: () => link.state().kind })
   return {
     front,

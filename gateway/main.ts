@@ -14,7 +14,8 @@ import { VERSION } from '#kit/version.ts'
 import { startApp } from './app.ts'
 import { contradictions, gatewayConfig } from './config.ts'
 
-const { config, warnings, reload } = configFromProcess(gatewayConfig)
+const loaded = configFromProcess(gatewayConfig)
+const { config, warnings } = loaded
 const { level, format } = config.log
 const logger = createLogger({ service: 'gateway', level, ...(format === 'auto' ? {} : { format }) })
 const metrics = createMetrics({ processMetrics: true })
@@ -54,7 +55,7 @@ await runService(
     logger.info('listening', app.front.address)
     return {
       reload: async () => {
-        const next = reload()
+        const next = loaded.reload()
         const faults = contradictions(next)
         if (faults.length > 0) throw new ConfigError(faults)
         await app.reload(next)

@@ -11,8 +11,8 @@ export const IDLE_MS = 5_000
 const SLICE = 500
 
 export interface BookmarkDeps {
-  monotonic(): number
-  soon(fn: () => void): void
+  readonly monotonic: () => number
+  readonly soon: (fn: () => void) => void
 }
 
 export class Bookmarks {

@@ -12,10 +12,10 @@ import { differenceBurst } from './difference.ts'
 
 export interface ClusterHubDeps {
   readonly fanout: Fanout
-  monotonic(): number
+  readonly monotonic: () => number
   /** The cluster's visible state changed. */
-  onStatus(hub: ClusterHub): void
-  onRemoved(hub: ClusterHub): void
+  readonly onStatus: (hub: ClusterHub) => void
+  readonly onRemoved: (hub: ClusterHub) => void
 }
 
 export class ClusterHub implements Disposable {
@@ -50,7 +50,7 @@ export class ClusterHub implements Disposable {
 
   /** Readers whose time to wait is over. */
   sweep(now: number): void {
-    for (const reader of [...this.waiting]) {
+    for (const reader of Array.from(this.waiting)) {
       const { state } = reader
       if (state.kind === 'waiting' && state.until !== undefined && now >= state.until) {
         reader.apply({ type: 'deadline', view: reader.feed.view(), now })
@@ -126,7 +126,7 @@ export class ClusterHub implements Disposable {
     if (epoch === undefined) return
     for (const feed of this.feeds) {
       this.#deps.fanout.flush(feed)
-      for (const reader of [...feed.live]) {
+      for (const reader of Array.from(feed.live)) {
         reader.apply({ type: 'blocked', index, at: feed.positionOfLive(reader) ?? { epoch, revision } })
       }
     }
@@ -135,7 +135,7 @@ export class ClusterHub implements Disposable {
   #wakeWaiting(): void {
     if (this.waiting.size === 0) return
     const now = this.#deps.monotonic()
-    for (const reader of [...this.waiting]) reader.apply({ type: 'source', view: reader.feed.view(), now })
+    for (const reader of Array.from(this.waiting)) reader.apply({ type: 'source', view: reader.feed.view(), now })
   }
 
   #reset(resync: Resync, differences: readonly Difference[] | undefined): void {
@@ -150,7 +150,7 @@ export class ClusterHub implements Disposable {
           ? undefined
           : differenceBurst(feed, resync, to, differences)
       const view = feed.view()
-      for (const reader of [...feed.readers]) {
+      for (const reader of Array.from(feed.readers)) {
         reader.burst = burst
         reader.apply({ type: 'reset', resync, view, now, difference: burst !== undefined })
       }
@@ -165,7 +165,7 @@ export class ClusterHub implements Disposable {
       const from = feed.head
       const view = feed.view()
       const now = this.#deps.monotonic()
-      for (const reader of [...feed.readers]) {
+      for (const reader of Array.from(feed.readers)) {
         reader.apply({ type: 'reset', resync: { reason: 'policy', from }, view, now, difference: false })
       }
     }

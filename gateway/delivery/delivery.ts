@@ -22,19 +22,19 @@ import type { ClusterSource, Sources } from './ports.ts'
 import { Pump } from './pump.ts'
 import { RateLimiter } from './rate-limiter.ts'
 import type { Burst, Reader } from './reader.ts'
-import { Subscriber } from './subscriber.ts'
+import { Subscriber, type SubscriberDeps } from './subscriber.ts'
 import { Watch, type WatchRequest } from './watch.ts'
 
 export interface DeliveryDeps {
   readonly sources: Sources
-  policy(): PolicyView
-  now(): number
-  monotonic(): number
-  soon(fn: () => void): void
-  later(fn: () => void, ms: number): void
-  onStatus(hub: ClusterHub, removed: boolean): void
-  onResync(cluster: ClusterId, reason: ResyncReason): void
-  onOutcome(outcome: string): void
+  readonly policy: () => PolicyView
+  readonly now: () => number
+  readonly monotonic: () => number
+  readonly soon: (fn: () => void) => void
+  readonly later: (fn: () => void, ms: number) => void
+  readonly onStatus: (hub: ClusterHub, removed: boolean) => void
+  readonly onResync: (cluster: ClusterId, reason: ResyncReason) => void
+  readonly onOutcome: (outcome: string) => void
 }
 
 export type DeliveryOptions = FanoutOptions & {
@@ -56,6 +56,7 @@ export class Delivery implements Disposable {
   readonly #hubs = new Map<ClusterId, ClusterHub>()
   readonly #encoders: Readonly<Record<FormatName, Encoder>>
   readonly #added: Disposable
+  readonly #subscriberDeps: SubscriberDeps
 
   constructor(deps: DeliveryDeps, options: DeliveryOptions) {
     this.#deps = deps
@@ -68,6 +69,13 @@ export class Delivery implements Disposable {
       json: new JsonEncoder('websocket'),
       'event-stream': new JsonEncoder('event-stream'),
       cloudevents: new CloudEventsEncoder(),
+    }
+    this.#subscriberDeps = {
+      monotonic: deps.monotonic,
+      pump: (who) => this.pump.add(who),
+      waiting: (reader, waits) => this.#waiting(reader, waits),
+      onResync: deps.onResync,
+      onOutcome: deps.onOutcome,
     }
     for (const source of deps.sources.list()) this.#attach(source)
     this.#added = deps.sources.onAdded((source) => {
@@ -86,13 +94,7 @@ export class Delivery implements Disposable {
   }
 
   subscribe(outlet: Outlet, format: FormatName, policyClass: PolicyClass): Subscriber {
-    const subscriber = new Subscriber(outlet, this.#encoders[format], policyClass, {
-      monotonic: this.#deps.monotonic,
-      pump: (who) => this.pump.add(who),
-      waiting: (reader, waits) => this.#waiting(reader, waits),
-      onResync: this.#deps.onResync,
-      onOutcome: this.#deps.onOutcome,
-    })
+    const subscriber = new Subscriber(outlet, this.#encoders[format], policyClass, this.#subscriberDeps)
     subscriber.limiter = this.#limiter(policyClass)
     return subscriber
   }
@@ -146,7 +148,7 @@ export class Delivery implements Disposable {
   end(subscriber: Subscriber): void {
     subscriber.closed = true
     this.pump.remove(subscriber)
-    for (const id of [...subscriber.watches.keys()]) this.unwatch(subscriber, id)
+    for (const id of Array.from(subscriber.watches.keys())) this.unwatch(subscriber, id)
   }
 
   /** Everything the subscriber is owed right now: gathered ticks, then a bookmark on every channel. */
@@ -177,7 +179,7 @@ export class Delivery implements Disposable {
   /** Undefined when the class may not know of the cluster. */
   statusFor(source: ClusterSource, policyClass: PolicyClass): ClusterStatus | undefined {
     const decider = this.#deps.policy().decider(source.region, policyClass)
-    if (decider.blind === true) return undefined
+    if (decider.blind) return undefined
     const { state, epoch, revision, provenAt } = source.status
     return {
       region: source.region,
@@ -228,7 +230,7 @@ export class Delivery implements Disposable {
   #offer(hub: ClusterHub): void {
     const now = this.#deps.monotonic()
     for (const channel of this.channels) {
-      if (channel.policy.decider(hub.source.region, channel.spec.policyClass).blind === true) continue
+      if (channel.policy.decider(hub.source.region, channel.spec.policyClass).blind) continue
       for (const watch of channel.watches) {
         if (watch.covers(hub.source)) watch.offer(this.#feed(channel, hub.source), now)
       }
@@ -239,7 +241,7 @@ export class Delivery implements Disposable {
     const { policy, spec } = watch.channel
     return [...this.#hubs.values()]
       .map((hub) => hub.source)
-      .filter((source) => watch.covers(source) && policy.decider(source.region, spec.policyClass).blind !== true)
+      .filter((source) => watch.covers(source) && !policy.decider(source.region, spec.policyClass).blind)
   }
 
   #feed(channel: Channel, source: ClusterSource): Feed {

@@ -6,8 +6,8 @@ import type { Clock } from '#kit/clock.ts'
 import type { Region } from '#protocol/subjects.ts'
 import { classify } from '#policies/engine/classes.ts'
 import { deliver } from '#policies/engine/deliver.ts'
-import type { PolicyBundle, PolicyClass } from '#policies/engine/types.ts'
-import type { DeliverDecider, PolicySource, PolicyView } from './policy-port.ts'
+import type { DeliverDecider, PolicyBundle, PolicyClass } from '#policies/engine/types.ts'
+import type { PolicySource, PolicyView } from './policy-port.ts'
 
 export function viewOf(bundle: PolicyBundle): PolicyView {
   const deciders = new WeakMap<PolicyClass, Map<Region, DeliverDecider>>()

@@ -2,17 +2,17 @@
 // Owns: the queue of feeds with something to deliver, the pace, and the yielding inside long fan-outs.
 // Refuses: encoding, and readers that are not live.
 //
-// Pace: one pass writes what gathered since the last; a pass that took c ms is followed by the next after at least
-// `restFactor` x c (at most `maxDelayMs`). One reader costs microseconds, so it waits for nobody; a thousand readers make
-// passes of milliseconds, and what arrives meanwhile leaves in one write instead of several.
+// Pace, per feed: one pass writes what gathered since the last; a pass that cost c ms is followed by the feed's next after
+// at least `restFactor` x c (at most `maxDelayMs`). One reader costs microseconds, so nothing waits; a thousand readers make
+// passes of milliseconds, and what arrives meanwhile leaves in one write instead of several. Feeds do not wait for each other.
 
 import type { Feed, Tick } from './feed.ts'
 import type { Reader } from './reader.ts'
 
 export interface FanoutDeps {
-  now(): number
-  soon(fn: () => void): void
-  later(fn: () => void, ms: number): void
+  readonly now: () => number
+  readonly soon: (fn: () => void) => void
+  readonly later: (fn: () => void, ms: number) => void
 }
 
 export type FanoutOptions = {
@@ -22,15 +22,17 @@ export type FanoutOptions = {
   readonly maxDelayMs: number
 }
 
+/** Timers are not finer than this; what is due within it is due now. */
+const SOON_MS = 0.5
+
 export class Fanout {
   /** Told of every delivered tick, for latency metrics. */
   onDelivered: ((feed: Feed, tick: Tick, served: number, held: number) => void) | undefined
   readonly #deps: FanoutDeps
   readonly #options: FanoutOptions
   #queue: Feed[] = []
-  #scheduled = false
-  #notBefore = 0
-  #spent = 0
+  /** Monotonic ms of the next run that is asked for. */
+  #dueAt = Number.POSITIVE_INFINITY
   #rotation = 0
 
   constructor(deps: FanoutDeps, options: FanoutOptions) {
@@ -42,7 +44,7 @@ export class Fanout {
     if (feed.queued) return
     feed.queued = true
     this.#queue.push(feed)
-    this.#schedule()
+    this.#schedule(feed.notBefore)
   }
 
   /** Delivers all a feed has, at once: before a reset or a close its live readers must stand at one position. */
@@ -52,39 +54,50 @@ export class Fanout {
     feed.outgoing = []
   }
 
-  #schedule(): void {
-    if (this.#scheduled) return
-    this.#scheduled = true
-    const wait = this.#notBefore - this.#deps.now()
-    if (wait > 0.5) this.#deps.later(this.#run, wait)
-    else this.#deps.soon(this.#run)
+  /** Runs that come too early find nothing due and ask again. */
+  #schedule(at: number): void {
+    const now = this.#deps.now()
+    const due = Math.max(at, now)
+    if (due >= this.#dueAt - SOON_MS) return
+    this.#dueAt = due
+    if (due - now <= SOON_MS) this.#deps.soon(this.#run)
+    else this.#deps.later(this.#run, due - now)
   }
 
   readonly #run = (): void => {
-    const started = this.#deps.now()
-    let budget = this.#options.sliceWrites
+    this.#dueAt = Number.POSITIVE_INFINITY
     const queue = this.#queue
-    this.#queue = []
-    for (let i = 0; i < queue.length; i++) {
-      const feed = queue[i] as Feed
-      if (budget <= 0) {
-        this.#queue.push(feed)
+    const kept: Feed[] = []
+    this.#queue = kept
+    let budget = this.#options.sliceWrites
+    let next = Number.POSITIVE_INFINITY
+    let now = this.#deps.now()
+    for (const feed of queue) {
+      const starts = feed.outgoing.length === 0
+      if (budget <= 0 || (starts && feed.notBefore > now + SOON_MS)) {
+        kept.push(feed)
+        next = Math.min(next, starts ? feed.notBefore : now)
         continue
       }
-      feed.close()
+      // While a tick is under way the next one keeps gathering.
+      if (starts) feed.close()
       budget -= this.#serve(feed, budget)
-      if (feed.outgoing.length > 0) this.#queue.push(feed)
-      else feed.queued = false
+      const after = this.#deps.now()
+      feed.spent += after - now
+      now = after
+      if (feed.outgoing.length > 0) {
+        kept.push(feed)
+        next = now
+        continue
+      }
+      feed.notBefore = now + Math.min(this.#options.maxDelayMs, feed.spent * this.#options.restFactor)
+      feed.spent = 0
+      if (feed.gathering) {
+        kept.push(feed)
+        next = Math.min(next, feed.notBefore)
+      } else feed.queued = false
     }
-    const ended = this.#deps.now()
-    this.#spent += ended - started
-    if (this.#queue.length > 0) {
-      this.#deps.soon(this.#run)
-      return
-    }
-    this.#scheduled = false
-    this.#notBefore = ended + Math.min(this.#options.maxDelayMs, this.#spent * this.#options.restFactor)
-    this.#spent = 0
+    if (kept.length > 0) this.#schedule(next)
   }
 
   #serve(feed: Feed, budget: number): number {

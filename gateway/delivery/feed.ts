@@ -6,10 +6,11 @@
 
 import type { KeyRange } from '#protocol/decode.ts'
 import { addRevision, maxRevision, type Revision } from '#protocol/revision.ts'
+import type { DeliverDecider } from '#policies/engine/types.ts'
 import type { EncodeContext, Encoder, Position } from './encoder.ts'
 import type { FrameCache } from './frame-cache.ts'
 import { joinFrames } from './frame-writer.ts'
-import { decideChange, type DeliverDecider, type Visible } from './policy-port.ts'
+import { decideChange, type Visible } from './policy-port.ts'
 import type { ClusterSource, RingEvent, RingRevision } from './ports.ts'
 import type { Reader } from './reader.ts'
 import type { View } from './reader-core.ts'
@@ -31,11 +32,11 @@ export interface FeedDeps {
   readonly encoder: Encoder
   readonly frames: FrameCache
   readonly maxTickBytes: number
-  now(): number
+  readonly now: () => number
   /** The feed has something to deliver. */
-  dirty(feed: Feed): void
+  readonly dirty: (feed: Feed) => void
   /** A change could not be decided: its readers need a snapshot. */
-  undecidable(feed: Feed): void
+  readonly undecidable: (feed: Feed) => void
 }
 
 export type Encoded = { readonly frame: Buffer; readonly events: number } | undefined | 'unknown'
@@ -56,8 +57,10 @@ export class Feed {
   seq = 0
   /** Closed ticks that some live reader may not have got. */
   outgoing: Tick[] = []
-  /** For the fan-out: waiting in its queue. */
+  /** For the fan-out: waiting in its queue; ms spent on the pass under way; monotonic ms before which no new one starts. */
   queued = false
+  spent = 0
+  notBefore = 0
   /** For the cluster hub: ring index last matched, and its events in range. */
   stamp = -1
   readonly batch: RingEvent[] = []
@@ -166,7 +169,7 @@ export class Feed {
   }
 
   get movesKeys(): boolean {
-    return this.decider.movesKeys === true
+    return this.decider.movesKeys
   }
 
   /** What to index and to scan: everything when keys are renamed, for their place as delivered is not their place here. */

@@ -4,15 +4,8 @@
 
 import type { Key } from '#protocol/bytes.ts'
 import type { Region } from '#protocol/subjects.ts'
-import type { DeliverDecider as EngineDecider, PolicyClass, PolicyEvent, Subscriber } from '#policies/engine/types.ts'
+import type { DeliverDecider, PolicyClass, PolicyEvent, Subscriber } from '#policies/engine/types.ts'
 import type { RingEvent, StateEntry } from './ports.ts'
-
-export type DeliverDecider = EngineDecider & {
-  /** Some rule renames keys for this class: ranges must be matched on keys as delivered. */
-  readonly movesKeys?: boolean
-  /** No rule could ever show this class anything of the source: the cluster does not exist for it. */
-  readonly blind?: boolean
-}
 
 export interface PolicyView {
   /** Revision of the bundle; a class means nothing under another one. */

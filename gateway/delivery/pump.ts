@@ -6,8 +6,8 @@
 import type { Subscriber } from './subscriber.ts'
 
 export interface PumpDeps {
-  now(): number
-  soon(fn: () => void): void
+  readonly now: () => number
+  readonly soon: (fn: () => void) => void
 }
 
 const STEPS = 4

@@ -14,12 +14,12 @@ import type { Reader } from './reader.ts'
 import type { Watch } from './watch.ts'
 
 export interface SubscriberDeps {
-  monotonic(): number
+  readonly monotonic: () => number
   /** Asks for a turn of the pump. */
-  pump(subscriber: Subscriber): void
-  waiting(reader: Reader, waits: boolean): void
-  onResync(cluster: ClusterId, reason: ResyncReason): void
-  onOutcome(outcome: string): void
+  readonly pump: (subscriber: Subscriber) => void
+  readonly waiting: (reader: Reader, waits: boolean) => void
+  readonly onResync: (cluster: ClusterId, reason: ResyncReason) => void
+  readonly onOutcome: (outcome: string) => void
 }
 
 export class Subscriber {

@@ -59,7 +59,7 @@ export interface Front extends AsyncDisposable {
 export const DEFAULT_DELIVERY: DeliveryOptions = {
   sliceWrites: 512,
   restFactor: 1,
-  maxDelayMs: 25,
+  maxDelayMs: 8,
   maxTickBytes: 128 * 1024,
   maxValueBytes: 1_600_000,
   frameCacheBytes: 32 * 1024 * 1024,

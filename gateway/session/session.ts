@@ -64,7 +64,7 @@ export class Session implements Inbound, Sleeper {
     // Lifetimes end at different moments, so that a deploy's wave of connections does not come back as a wave.
     this.#endsAt = now + limits.maxLifetimeMs * (1 - 0.1 * random.next())
     this.#rate = new InboundRate({ framesPerSecond: limits.inboundPerSecond, burst: limits.inboundBurst }, now)
-    this.outlet = new Outlet(transport, limits, context.budget, () => random.next(), context.monotonic)
+    this.outlet = new Outlet(transport, limits, context.budget, context.chance, context.monotonic)
     transport.inbound = this
     context.wheel.add(this, Math.min(limits.helloTimeoutMs, limits.heartbeatMs))
   }

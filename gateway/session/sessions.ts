@@ -30,16 +30,17 @@ export interface SessionContext {
   readonly budget: ByteBudget
   readonly wheel: TimingWheel
   readonly random: Random
-  policy(): PolicyView
-  now(): number
-  monotonic(): number
+  readonly policy: () => PolicyView
+  readonly now: () => number
+  readonly monotonic: () => number
+  readonly chance: () => number
   /** One principal from up to two tokens, which must agree. */
-  identify(upgradeToken: string | undefined, helloToken: string | undefined): Promise<AuthOutcome>
-  opened(session: Session): void
-  ended(session: Session): void
-  count(code: Code): void
-  countPeer(code: number): void
-  countError(code: Code): void
+  readonly identify: (upgradeToken: string | undefined, helloToken: string | undefined) => Promise<AuthOutcome>
+  readonly opened: (session: Session) => void
+  readonly ended: (session: Session) => void
+  readonly count: (code: Code) => void
+  readonly countPeer: (code: number) => void
+  readonly countError: (code: Code) => void
 }
 
 export interface SessionsDeps {
@@ -50,7 +51,7 @@ export interface SessionsDeps {
   readonly clock: Clock
   readonly random: Random
   readonly metrics: SessionMetrics
-  policy(): PolicyView
+  readonly policy: () => PolicyView
 }
 
 /** Another kind of connection that delivery serves (event streams). */
@@ -86,6 +87,7 @@ export class Sessions implements Disposable {
       policy: deps.policy,
       now: () => clock.now(),
       monotonic: () => clock.monotonic(),
+      chance: () => deps.random.next(),
       identify: (upgrade, hello) => this.#identify(upgrade, hello),
       opened: () => metrics.opened.inc(),
       ended: (session) => void this.#sessions.delete(session),
@@ -154,8 +156,8 @@ export class Sessions implements Disposable {
   /** The policy changed: every session is judged anew. At once: what is no longer to be seen must not go out. */
   reclass(): void {
     const bursts = new Map<Feed, Map<Feed, Burst | undefined>>()
-    for (const session of [...this.#sessions]) session.reclass(bursts)
-    for (const follower of [...this.#followers]) follower.reclass(bursts)
+    for (const session of Array.from(this.#sessions)) session.reclass(bursts)
+    for (const follower of Array.from(this.#followers)) follower.reclass(bursts)
   }
 
   /** Says goodbye to everybody, spread over `overMs`; resolves when all are gone or told. */

@@ -39,7 +39,7 @@ export class TimingWheel {
     this.#at = (this.#at + 1) % this.#slots.length
     const due = this.#slots[this.#at]
     if (due === undefined) return
-    for (const sleeper of [...due]) {
+    for (const sleeper of Array.from(due)) {
       if (sleeper.rounds > 0) {
         sleeper.rounds--
         continue

@@ -189,7 +189,7 @@ export class FakeSource implements ClusterSource {
   ): AsyncIterable<Pick<RingRevision, 'epoch' | 'revision' | 'events'>> {
     this.replays++
     if (this.replayError !== undefined) throw new DeltawatchError(this.replayError, 'the replay was refused')
-    for (const revision of [...this.log]) {
+    for (const revision of Array.from(this.log)) {
       if (revision.index >= this.#ringStart) return
       if (compareRevisions(revision.revision, position.revision) <= 0) continue
       await new Promise((resolve) => setImmediate(resolve))
@@ -273,7 +273,7 @@ export class FakeSource implements ClusterSource {
   }
 
   #emit(event: SourceEvent): void {
-    for (const listener of [...this.#listeners]) listener(event)
+    for (const listener of Array.from(this.#listeners)) listener(event)
   }
 }
 
