@@ -146,10 +146,6 @@ export interface DeliverDecider {
   readonly blind: boolean
   /** Bookmarks only up to the last visible revision, and no versions, for this class. */
   readonly hideActivity: boolean
-  /** No rule could ever show this class anything of the source: for it the cluster does not exist. */
-  readonly blind: boolean
-  /** Some rule renames keys for this class: ranges must be matched on keys as delivered. */
-  readonly movesKeys: boolean
   readonly limits: RateLimits
   nextExpiry(now: number): number | undefined
 }
