@@ -151,6 +151,8 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
       maxHeldBytes: uplink.maxHeld,
       continuityKeys: watch.continuityKeys,
       resyncEveryMs: uplink.resyncEvery,
+      maxStateKeys: watch.stateKeys,
+      quietMs: watch.quietAfter,
       silenceMs: uplink.silence,
       stepDownMs: uplink.stepDown,
       backoff: { baseMs: uplink.backoffBase, capMs: uplink.backoffCap },

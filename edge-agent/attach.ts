@@ -8,6 +8,8 @@ import { addRevision, compareRevisions, type Revision } from '#protocol/revision
 import { judgeLineage, type NewEpochReason, provable } from './lineage/judge.ts'
 import type { LineageKeys } from './lineage/key.ts'
 import { LineageReplay, type Reproduced } from './lineage/replay.ts'
+import { StateSum } from './lineage/state-sum.ts'
+import { readState } from './watch/read-state.ts'
 import { EtcdFailure, type EtcdMember, type KeyRange, type MemberStatus } from './watch/etcd.ts'
 import { Feed, type FeedEnd } from './watch/feed.ts'
 import type { LivenessOptions } from './watch/liveness.ts'
@@ -41,15 +43,19 @@ export type AttachDeps = {
 /** Where a continuation starts and what must be reproduced before it. */
 export type Continuation = { readonly lineage: Lineage | undefined; readonly position: Revision }
 
-export type Attached = { readonly feed: Feed; readonly reproduced: readonly Reproduced[] }
+export type Attached = {
+  readonly feed: Feed
+  readonly reproduced: readonly Reproduced[]
+  /** Proved by reading the state: nothing changed up to here, and the feed starts behind it. */
+  readonly unchangedTo: Revision
+  /** Digest of that state under the current key, when it is known. */
+  readonly state: Uint8Array | undefined
+}
 
 export type AttachVerdict =
   | { readonly kind: 'attached'; readonly attached: Attached }
   | { readonly kind: 'new-epoch'; readonly reason: NewEpochReason }
-  | { readonly kind: 'rejected'; readonly reason: 'grpc-proxy' }
   | { readonly kind: 'failed'; readonly end: FeedEnd }
-  /** The replay came to no verdict in time. */
-  | { readonly kind: 'unproved' }
 
 export async function learn(member: EtcdMember, range: KeyRange): Promise<MemberFacts> {
   const status = await member.status()
@@ -72,7 +78,8 @@ export async function attach(
     { clusterId, raftTerm, head },
     new Set(options.keys.byId.keys()),
   )
-  if (judgement.kind === 'reject') return { kind: 'rejected', reason: judgement.reason }
+  if (judgement.kind === 'reject')
+    return failed('other', `${member.endpoint} is a grpc-proxy: give the members themselves`)
   if (judgement.kind === 'new-epoch') return judgement
   let proofs = judgement.proofs
   while (proofs.length > 0) {
@@ -80,8 +87,44 @@ export async function attach(
     if (outcome.kind !== 'compacted') return outcome
     proofs = provable(proofs, outcome.compactRevision)
   }
-  return { kind: 'new-epoch', reason: 'no-evidence' }
+  if (judgement.state === undefined) return { kind: 'new-epoch', reason: 'no-evidence' }
+  const proved = await proveState(member, from, judgement.state, options)
+  if (proved === undefined) return { kind: 'new-epoch', reason: 'no-evidence' }
+  const feed = openFeed(member, facts, addRevision(proved, 1), options, deps, deps.onOutputs)
+  void feed.start()
+  const current = from.lineage?.keyId === options.keys.current.id
+  const state = current ? judgement.state.digest : undefined
+  return { kind: 'attached', attached: { feed, reproduced: [], unchangedTo: proved, state } }
 }
+
+const failed = (kind: EtcdFailure['kind'], message: string): AttachVerdict & { kind: 'failed' } => ({
+  kind: 'failed',
+  end: { kind: 'failed', failure: new EtcdFailure(kind, message) },
+})
+
+/** The revision up to which the state is what it was at the position; undefined when that cannot be shown. */
+async function proveState(
+  member: EtcdMember,
+  from: Continuation,
+  proof: LineageProof,
+  options: AttachOptions,
+): Promise<Revision | undefined> {
+  const key = options.keys.byId.get(from.lineage?.keyId ?? '') ?? options.keys.current
+  for (const revision of [from.position, undefined]) {
+    try {
+      const sum = new StateSum(key.secret)
+      const at = await readState(member, options.range, revision, (held) => sum.add(held))
+      if (equalBytes(sum.digest(), proof.digest)) return at
+    } catch (e) {
+      // The position itself may be compacted; if nothing changed since, the newest state still shows the same digest.
+      if (!(e instanceof EtcdFailure) || e.kind !== 'compacted') throw e
+    }
+  }
+  return undefined
+}
+
+const equalBytes = (a: Uint8Array, b: Uint8Array): boolean =>
+  a.length === b.length && a.every((byte, i) => byte === b[i])
 
 /** A feed from the revision after `position`, with nothing to prove: straight after a checkpoint on the same member. */
 export function feedAfter(
@@ -94,9 +137,7 @@ export function feedAfter(
   return openFeed(member, facts, addRevision(position, 1), options, deps, deps.onOutputs)
 }
 
-type ReplayOutcome =
-  | Exclude<AttachVerdict, { kind: 'rejected' }>
-  | { readonly kind: 'compacted'; readonly compactRevision: Revision }
+type ReplayOutcome = AttachVerdict | { readonly kind: 'compacted'; readonly compactRevision: Revision }
 
 async function replay(
   member: EtcdMember,
@@ -109,7 +150,12 @@ async function replay(
   // `attach` only replays a non-empty list made under a key that is held.
   const first = proofs[0] as LineageProof
   const key = options.keys.byId.get(from.lineage?.keyId ?? '') ?? options.keys.current
-  const check = new LineageReplay({ proofs, position: from.position, digest: key.digest })
+  const check = new LineageReplay({
+    proofs,
+    position: from.position,
+    digest: key.digest,
+    seed: options.keys.current.digest,
+  })
   const { promise, resolve } = Promise.withResolvers<ReplayOutcome>()
   let feed: Feed | undefined
   let handedOver = false
@@ -131,7 +177,10 @@ async function replay(
     if (check.verdict !== 'proved') return
     if (!handedOver && feed !== undefined) {
       handedOver = true
-      resolve({ kind: 'attached', attached: { feed, reproduced: check.reproduced } })
+      resolve({
+        kind: 'attached',
+        attached: { feed, reproduced: check.reproduced, unchangedTo: from.position, state: undefined },
+      })
     }
     deps.onOutputs(fresh)
   }
@@ -145,7 +194,10 @@ async function replay(
     if (end.kind === 'compacted') resolve({ kind: 'compacted', compactRevision: end.compactRevision })
     else resolve({ kind: 'failed', end })
   })
-  using _deadline = deps.clock.setTimeout(() => resolve({ kind: 'unproved' }), options.replayTimeoutMs)
+  using _deadline = deps.clock.setTimeout(
+    () => resolve(failed('timeout', `${member.endpoint} did not reproduce the log's history in time`)),
+    options.replayTimeoutMs,
+  )
   void feed.start()
   const outcome = await promise
   if (outcome.kind !== 'attached') feed.stop()

@@ -108,6 +108,12 @@ const schema = z.strictObject({
         .max(1_000_000)
         .default(16_384)
         .describe('recently changed keys whose history is checked'),
+      stateKeys: z
+        .int()
+        .min(0)
+        .default(100_000)
+        .describe('a quiet range of at most this many keys is read now and then to keep it provable after compaction'),
+      quietAfter: duration({ min: 1_000 }).default(30_000).describe('a range without a change for this long is quiet'),
       stableAfter: duration({ min: 100 }).default(30_000).describe('a watch that lived this long clears the backoff'),
       backoff: z
         .strictObject({

@@ -5,8 +5,9 @@
 import type { Clock } from '#kit/clock.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { BoundCounter, Family, Metrics } from '#kit/metrics.ts'
-import type { CheckpointReason, EntryBody } from '#protocol/log/entry.ts'
+import type { CheckpointReason } from '#protocol/log/entry.ts'
 import type { CheckpointResult } from './uplink/checkpoint.ts'
+import type { AppendedEntry } from './uplink/session.ts'
 import type { Break } from './watch/continuity.ts'
 import type { Impossible } from './watch/message.ts'
 
@@ -74,14 +75,6 @@ export function declareAgentMetrics(metrics: Metrics) {
 
 export type RelayCounters = ReturnType<typeof bindCounters>
 
-type AppendedEntry = {
-  readonly kind: EntryBody['kind']
-  readonly bytes: number
-  readonly events: number
-  readonly ackMs: number
-  readonly residenceMs: number
-}
-
 /** Most lines about one kind of trouble per interval; the counters tell the rest. */
 const LINES_PER_MINUTE = 10
 
@@ -127,9 +120,7 @@ export function bindCounters(metrics: AgentMetrics, cluster: string, logger: Log
       metrics.checkpointSeconds.with(one).set(seconds)
     },
     checkpointAbandoned: () => metrics.abandoned.with(one).inc(),
-    resync(reason: string, _why: string) {
-      bound(metrics.resyncs, 'reason', reason).inc()
-    },
+    resync: (reason: string) => bound(metrics.resyncs, 'reason', reason).inc(),
     conflict: () => metrics.conflicts.with(one).inc(),
     sessionEnded: (cause: string) => bound(metrics.sessionEnds, 'cause', cause).inc(),
     voids: (count: number) => metrics.voids.with(one).inc(count),

@@ -47,6 +47,10 @@ export class DigestRing {
     return Math.min(this.#held.length, WINDOW)
   }
 
+  get newest(): Revision | undefined {
+    return this.#held.at(-1)?.revision
+  }
+
   push(source: ChangedRevision): void {
     this.#held.push({ revision: source.revision, source, digest: undefined })
     // Dropping in blocks keeps pushing O(1).

@@ -5,6 +5,7 @@
 import type { Lineage, LineageProof } from '#protocol/log/entry.ts'
 import { compareRevisions, type Revision } from '#protocol/revision.ts'
 import { DIGEST_BYTES } from './digest.ts'
+import { stateProof } from './state-sum.ts'
 
 export type Known = {
   readonly lineage: Lineage | undefined
@@ -21,8 +22,8 @@ export type Judgement =
   /** Not an etcd member: a grpc-proxy answers with no ids of its own. */
   | { readonly kind: 'reject'; readonly reason: 'grpc-proxy' }
   | { readonly kind: 'new-epoch'; readonly reason: NewEpochReason }
-  /** Continue once these are reproduced. */
-  | { readonly kind: 'replay'; readonly proofs: readonly LineageProof[] }
+  /** Continue once these are reproduced: by a watch, or by reading the whole state where no watch can start any more. */
+  | { readonly kind: 'replay'; readonly proofs: readonly LineageProof[]; readonly state: LineageProof | undefined }
 
 export function judgeLineage(known: Known, facts: Facts, heldKeyIds: ReadonlySet<string>): Judgement {
   if (facts.clusterId === '0') return { kind: 'reject', reason: 'grpc-proxy' }
@@ -32,7 +33,7 @@ export function judgeLineage(known: Known, facts: Facts, heldKeyIds: ReadonlySet
   if (compareRevisions(facts.head, position) < 0) return { kind: 'new-epoch', reason: 'head-behind' }
   if (compareDecimals(facts.raftTerm, lineage.raftTerm) < 0) return { kind: 'new-epoch', reason: 'term-decreased' }
   if (!heldKeyIds.has(lineage.keyId)) return { kind: 'new-epoch', reason: 'no-evidence' }
-  return { kind: 'replay', proofs: replayProofs(lineage.proofs) }
+  return { kind: 'replay', proofs: replayProofs(lineage.proofs), state: stateProof(lineage.proofs) }
 }
 
 /** The proofs a watch can reproduce; state proofs (longer digests) are for range reads. */

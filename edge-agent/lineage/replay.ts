@@ -16,15 +16,21 @@ export type ReplayOptions = {
   readonly proofs: readonly LineageProof[]
   /** The log's position: no event may lie between the newest proof and it. */
   readonly position: Revision
+  /** Under the key the proofs were made with. */
   readonly digest: DigestRevision
+  /** Under the key in use: what the reproduced revisions are remembered by. */
+  readonly seed: DigestRevision
 }
 
 export class LineageReplay {
   readonly #proofs: readonly LineageProof[]
   readonly #position: Revision
   readonly #digest: DigestRevision
+  readonly #seed: DigestRevision
   readonly #newest: Revision
   readonly #seen: Reproduced[] = []
+  /** The same revisions under the key in use; the very same list when it is the same key. */
+  readonly #seeds: Reproduced[]
   #verdict: ReplayVerdict = 'open'
 
   constructor(options: ReplayOptions) {
@@ -33,7 +39,9 @@ export class LineageReplay {
     this.#proofs = options.proofs
     this.#position = options.position
     this.#digest = options.digest
+    this.#seed = options.seed
     this.#newest = newest.revision
+    this.#seeds = options.seed === options.digest ? this.#seen : []
   }
 
   get verdict(): ReplayVerdict {
@@ -41,7 +49,7 @@ export class LineageReplay {
   }
   /** The revisions reproduced so far, oldest first: they refill the digest ring. */
   get reproduced(): readonly Reproduced[] {
-    return this.#seen
+    return this.#seeds
   }
 
   /** Every complete revision of the watch, in order. */
@@ -54,7 +62,9 @@ export class LineageReplay {
     }
     if (this.#verdict === 'diverged') return 'diverged'
     if (order > 0) return this.#settle('diverged')
-    this.#seen.push({ revision: source.revision, digest: this.#digest(source) })
+    const { revision } = source
+    this.#seen.push({ revision, digest: this.#digest(source) })
+    if (this.#seeds !== this.#seen) this.#seeds.push({ revision, digest: this.#seed(source) })
     return order < 0 ? 'open' : this.#settle(this.#compare())
   }
 

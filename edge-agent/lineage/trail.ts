@@ -1,8 +1,9 @@
 // The evidence a run of the agent gathers: what its entries carry and what a reattachment must reproduce.
-// Owns: the digest ring of covered revisions, the ids of the etcd behind it, the proof of the whole state where there is one.
+// Owns: the digest ring of covered revisions, the ids of the etcd behind it, the proof of the whole state while it holds.
 // Refuses: judging (judge.ts, replay.ts).
 
 import type { Lineage, LineageProof } from '#protocol/log/entry.ts'
+import { compareRevisions, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
 import type { ChangedRevision } from '../egress/change.ts'
 import { DigestRing, type DigestRevision } from './digest.ts'
 import type { Reproduced } from './replay.ts'
@@ -13,35 +14,45 @@ export class Trail {
   readonly #ring: DigestRing
   readonly #keyId: string
   #ids: TrailIds = { clusterId: '0', raftTerm: '0' }
-  #stateProof: () => LineageProof | undefined = () => undefined
+  #newest: Revision = REVISION_ZERO
+  #state: LineageProof | undefined
 
   constructor(keyId: string, digest: DigestRevision) {
     this.#keyId = keyId
     this.#ring = new DigestRing(digest)
   }
 
-  /** Of the member attached to now. */
-  identify(ids: TrailIds): void {
-    this.#ids = ids
+  /** Of the member whose history is proved, or starts a new epoch. */
+  identify({ clusterId, raftTerm }: TrailIds): void {
+    this.#ids = { clusterId, raftTerm }
   }
 
-  /** Where the proof of the whole state comes from; it is asked at every entry. */
-  stateFrom(source: () => LineageProof | undefined): void {
-    this.#stateProof = source
+  /** The proof of the whole state, while no event has followed it. */
+  get state(): LineageProof | undefined {
+    return this.#state
+  }
+
+  /** The state at `revision` has this digest. Ignored when events beyond it are part of the evidence already. */
+  stateAt(revision: Revision, digest: Uint8Array): void {
+    if (compareRevisions(this.#newest, revision) <= 0) this.#state = { revision, digest }
   }
 
   include(source: ChangedRevision): void {
     this.#ring.push(source)
+    this.#newest = source.revision
+    this.#state = undefined
   }
 
   /** Starts over from what a replay reproduced; empty after a checkpoint that skipped events. */
   reset(reproduced: readonly Reproduced[] = []): void {
     this.#ring.clear()
+    this.#state = undefined
+    this.#newest = reproduced.at(-1)?.revision ?? REVISION_ZERO
     for (const one of reproduced) this.#ring.pushDigest(one.revision, one.digest)
   }
 
   evidence(): Lineage {
-    const state = this.#stateProof()
+    const state = this.#state
     const proofs = this.#ring.proofs()
     return { ...this.#ids, keyId: this.#keyId, proofs: state === undefined ? proofs : [...proofs, state] }
   }

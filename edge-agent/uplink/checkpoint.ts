@@ -41,13 +41,16 @@ export type CheckpointSource = {
   readonly page: ReadPage
   readonly item: (held: HeldKey) => SnapshotRecord | undefined
   /** Told of every key read, hidden ones included. */
-  readonly onHeld?: (held: HeldKey) => void
+  readonly onHeld: (held: HeldKey) => void
+  /** Everything at `revision` has been read; END follows. */
+  readonly onRead: (revision: Revision) => void
 }
 
 /** Small enough that a live entry never waits long behind it. */
 export const ITEMS_BYTES = 512 * 1024
 /** Keys per page: the page's bytes are only known once it is read, so the count starts low and follows what it sees. */
-const PAGE = { first: 32, least: 1, most: 512 } as const
+export const PAGE_FIRST = 32
+const PAGE_MOST = 512
 const ITEM_OVERHEAD = 72
 /** The rule id an item carries when its value exceeds what one entry may hold. */
 export const OVERSIZE = 'dw:oversize'
@@ -84,14 +87,14 @@ export async function writeCheckpoint(
     return { kind: 'snapshot-begin', checkpointId, revision, reason }
   })
   let after: Key | undefined
-  let limit: number = PAGE.first
+  let limit = PAGE_FIRST
   for (;;) {
     signal.throwIfAborted()
     const page = await source.page(revision, after, limit)
     let pageBytes = 0
     for (const held of page.items) {
       pageBytes += held.key.length + held.value.length
-      source.onHeld?.(held)
+      source.onHeld(held)
       let item = source.item(held)
       if (item === undefined) continue
       if (sizeOf(item) > plan.maxEntryBytes) {
@@ -110,6 +113,7 @@ export async function writeCheckpoint(
     limit = nextLimit(limit, pageBytes, page.items.length)
   }
   await send()
+  source.onRead(revision)
   await session.append({ kind: 'snapshot-end', checkpointId, revision, itemCount: items, digest: hash.digest() })
   return { revision, items, bytes, oversize }
 }
@@ -118,7 +122,7 @@ export async function writeCheckpoint(
 export function nextLimit(limit: number, pageBytes: number, count: number): number {
   if (count === 0) return limit
   const fitting = Math.floor(ITEMS_BYTES / Math.max(1, pageBytes / count))
-  return Math.max(PAGE.least, Math.min(PAGE.most, 2 * limit, fitting))
+  return Math.max(1, Math.min(PAGE_MOST, 2 * limit, fitting))
 }
 
 function sizeOf(item: SnapshotRecord): number {

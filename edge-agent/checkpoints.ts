@@ -1,0 +1,147 @@
+// Checkpoints of one term: room for them, writing them, the evidence they leave, and when the next is due.
+// Owns: the sizes it learned, the proof of the whole state, the refresh of that proof while the range is quiet.
+// Refuses: deciding that a pending one is needed (term.ts).
+
+import { toHex } from '#protocol/bytes.ts'
+import type { CheckpointReason, Epoch } from '#protocol/log/entry.ts'
+import type { Revision } from '#protocol/revision.ts'
+import type { Clock } from '#kit/clock.ts'
+import type { Logger } from '#kit/logger.ts'
+import type { Random } from '#kit/random.ts'
+import type { Egress } from './egress/decide.ts'
+import type { LineageKeys } from './lineage/key.ts'
+import { StateSum } from './lineage/state-sum.ts'
+import type { Trail } from './lineage/trail.ts'
+import type { RelayCounters } from './relay-metrics.ts'
+import type { RelayStatus } from './relay-status.ts'
+import { type CheckpointResult, ITEMS_BYTES, writeCheckpoint } from './uplink/checkpoint.ts'
+import { HEAD_BYTES } from './uplink/composer.ts'
+import type { HubLog, StreamInfo } from './uplink/ports.ts'
+import { bytesSince, checkpointDue, estimateCheckpoint, type Fit, fits } from './uplink/retention.ts'
+import type { LogSession } from './uplink/session.ts'
+import type { EtcdMember, KeyRange } from './watch/etcd.ts'
+import { readPage, readState } from './watch/read-state.ts'
+
+export type CheckpointsDeps = {
+  readonly clock: Clock
+  readonly random: Random
+  readonly logger: Logger
+  readonly hub: HubLog
+  readonly session: LogSession
+  readonly egress: Egress
+  readonly trail: Trail
+  readonly keys: LineageKeys
+  readonly status: RelayStatus
+  readonly counters: RelayCounters
+}
+
+export type CheckpointsOptions = {
+  readonly range: KeyRange
+  readonly maxEntryBytes: number
+  readonly info: StreamInfo
+  readonly newestCompleteBeginSeq: number
+  /** Ranges with more keys are not read again only to keep their evidence fresh. */
+  readonly maxStateKeys: number
+}
+
+/** Sampled keys of an estimate, before a checkpoint has been counted. */
+const SAMPLE = 32
+const ITEM_OVERHEAD = 72
+/** A quiet range's state is read again no sooner than this after the last time. */
+const STATE_EVERY_MS = 5 * 60_000
+
+export class Checkpoints {
+  readonly #options: CheckpointsOptions
+  readonly #deps: CheckpointsDeps
+  #info: StreamInfo
+  /** Item bytes of the newest checkpoint, or an estimate; 0 when nothing is known. */
+  #bytes = 0
+  /** Log bytes since the newest BEGIN that earlier sessions wrote. */
+  #bytesBefore: number
+  #stateReadAt = Number.NEGATIVE_INFINITY
+
+  constructor(options: CheckpointsOptions, deps: CheckpointsDeps) {
+    this.#options = options
+    this.#deps = deps
+    this.#info = options.info
+    this.#bytesBefore = bytesSince(options.info, options.newestCompleteBeginSeq)
+  }
+
+  /** A routine one is due by size. */
+  get isDue(): boolean {
+    return checkpointDue(this.#info, this.#bytes, this.#bytesBefore + this.#deps.session.bytesSinceBegin)
+  }
+
+  /** Whether the stream can hold what it must; asks the hub for its limits anew. */
+  async room(member: EtcdMember): Promise<Fit> {
+    this.#info = await this.#deps.hub.info()
+    if (this.#bytes === 0) {
+      const sample = await readPage(member, this.#options.range, undefined, undefined, SAMPLE)
+      const bytes = sample.items.reduce((sum, held) => sum + held.key.length + held.value.length + ITEM_OVERHEAD, 0)
+      this.#bytes = estimateCheckpoint(bytes, sample.items.length, sample.count)
+    }
+    const fit = fits(this.#info, this.#bytes)
+    if (!fit.fits) this.#bytes = 0
+    return fit
+  }
+
+  /** `skips`: events between the position and the pinned revision were never seen, so older evidence ends here. */
+  async write(
+    member: EtcdMember,
+    plan: {
+      readonly reason: CheckpointReason
+      readonly epoch: Epoch
+      readonly pinned: Revision | 'position'
+      readonly skips: boolean
+    },
+    signal: AbortSignal,
+  ): Promise<CheckpointResult> {
+    const { clock, random, counters, logger, status, session, egress, trail, keys } = this.#deps
+    const { range, maxEntryBytes } = this.#options
+    const startedAt = clock.monotonic()
+    const now = clock.now()
+    const sum = new StateSum(keys.current.secret)
+    const result = await writeCheckpoint(
+      session,
+      {
+        page: (revision, after, limit) => readPage(member, range, revision, after, limit),
+        item: (held) => egress.item(held, now),
+        onHeld: (held) => sum.add(held),
+        onRead: (revision) => {
+          if (plan.skips) trail.reset()
+          trail.stateAt(revision, sum.digest())
+        },
+      },
+      { ...plan, checkpointId: toHex(random.bytes(8)), maxEntryBytes: maxEntryBytes - HEAD_BYTES, signal },
+    )
+    this.#bytes = result.bytes
+    this.#bytesBefore = 0
+    this.#stateReadAt = clock.monotonic()
+    status.epoch = plan.epoch
+    const seconds = (clock.monotonic() - startedAt) / 1000
+    counters.checkpoint(plan.reason, result, seconds)
+    logger.info('checkpoint written', { reason: plan.reason, epoch: plan.epoch, ...result, seconds })
+    if (result.oversize > 0) {
+      logger.warn('values too large for a checkpoint entry were left out', {
+        count: result.oversize,
+        advice: `raise the hub's max_payload and the stream's max_msg_size above ${maxEntryBytes + ITEMS_BYTES}`,
+      })
+    }
+    return result
+  }
+
+  /** Keeps a quiet range provable: compaction will remove its last events, but not its state. */
+  async refreshState(connect: () => EtcdMember): Promise<void> {
+    const { clock, session, trail, keys } = this.#deps
+    const now = clock.monotonic()
+    if (trail.state !== undefined || now - this.#stateReadAt < STATE_EVERY_MS) return
+    this.#stateReadAt = now
+    using member = connect()
+    const { range } = this.#options
+    const { count } = await member.page({ range, limit: 1, countOnly: true })
+    if (count > this.#options.maxStateKeys) return
+    const sum = new StateSum(keys.current.secret)
+    const at = await readState(member, range, session.appendedRevision, (held) => sum.add(held))
+    trail.stateAt(at, sum.digest())
+  }
+}

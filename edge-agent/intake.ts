@@ -1,0 +1,114 @@
+// From what a watch puts out to what the session is offered.
+// Owns: continuity of keys, egress, the digests for reattaching, and the moment when feeding must stop for a checkpoint.
+// Refuses: stopping the feed and writing checkpoints (term.ts).
+
+import { maxRevision } from '#protocol/revision.ts'
+import type { Clock } from '#kit/clock.ts'
+import type { Egress } from './egress/decide.ts'
+import type { ChangedRevision } from './egress/change.ts'
+import type { LocalEnd } from './ends.ts'
+import type { DigestRing } from './lineage/digest.ts'
+import type { RelayCounters } from './relay-metrics.ts'
+import type { RelayStatus } from './relay-status.ts'
+import { encodedBound } from './uplink/queue.ts'
+import type { LogSession } from './uplink/session.ts'
+import { Continuity } from './watch/continuity.ts'
+import type { WatchOutput } from './watch/state.ts'
+
+export type IntakeOptions = {
+  readonly continuityKeys: number
+  /** A resync caused by suspicious events follows the last one no sooner than this. */
+  readonly resyncEveryMs: number
+}
+
+export type IntakeDeps = {
+  readonly clock: Clock
+  readonly session: LogSession
+  readonly egress: Egress
+  readonly heard: DigestRing
+  readonly status: RelayStatus
+  readonly counters: RelayCounters
+}
+
+export class Intake {
+  readonly #options: IntakeOptions
+  readonly #deps: IntakeDeps
+  readonly #continuity: Continuity
+  #lastResyncAt = Number.NEGATIVE_INFINITY
+
+  constructor(options: IntakeOptions, deps: IntakeDeps) {
+    this.#options = options
+    this.#deps = deps
+    this.#continuity = new Continuity(options.continuityKeys)
+  }
+
+  /** Events were skipped: what was known of keys no longer says anything. */
+  forget(): void {
+    this.#continuity.forget()
+  }
+
+  /** An end when feeding must stop here; nothing behind it has been taken then. */
+  take(outputs: readonly WatchOutput[]): LocalEnd | undefined {
+    const { session, status, counters, clock } = this.#deps
+    for (const output of outputs) {
+      switch (output.kind) {
+        case 'revision': {
+          const end = this.#relay(output.revision)
+          if (end !== undefined) return end
+          break
+        }
+        case 'proved':
+          session.proved(output.revision)
+          status.lastProofAt = clock.monotonic()
+          status.head = maxRevision(status.head, output.revision)
+          break
+        case 'reached':
+          status.head = maxRevision(status.head, output.revision)
+          break
+        case 'dropped':
+          counters.dropped(output.reason, output.count)
+          break
+        case 'impossible':
+          counters.impossible(output.events)
+          // The stream goes on; that something was left out is repaired by a checkpoint.
+          if (this.#mayResync()) return { kind: 'suspicious' }
+          break
+        case 'created':
+        case 'ended':
+          break
+        default: {
+          const never: never = output
+          return never
+        }
+      }
+    }
+    return undefined
+  }
+
+  #relay(source: ChangedRevision): LocalEnd | undefined {
+    const { clock, session, egress, heard, status, counters } = this.#deps
+    const breaks = this.#continuity.check(source)
+    if (breaks.length > 0) {
+      counters.broken(breaks)
+      if (this.#mayResync()) return { kind: 'suspicious' }
+    }
+    const outcome = egress.revision(source, clock.now())
+    if (outcome.kind === 'unknown-previous') return { kind: 'unknown-previous' }
+    const record = outcome.kind === 'record' ? outcome.record : undefined
+    heard.push(source)
+    counters.seen(source.changes.length)
+    status.lastEventAt = clock.monotonic()
+    status.head = maxRevision(status.head, source.revision)
+    const encodedBytes = record === undefined ? 0 : encodedBound(record)
+    session.offer({ revision: source.revision, record, source, encodedBytes })
+    return undefined
+  }
+
+  /** A checkpoint repairs it, unless one has just been tried. */
+  #mayResync(): boolean {
+    const now = this.#deps.clock.monotonic()
+    if (now - this.#lastResyncAt < this.#options.resyncEveryMs) return false
+    this.#lastResyncAt = now
+    return true
+  }
+}
