@@ -56,6 +56,7 @@ export type FollowerDeps = {
 
 /** Entries older than this when they arrive are a backlog. */
 const BACKLOG_MS = 2_000
+const KEEP_WHOLE = 16 * 1024
 const HEALTHY_MS = 60_000
 /** What an agent in these states says of its position is proof. */
 const PROVING: ReadonlySet<AgentState> = new Set<AgentState>(['live', 'idle-proved', 'lagging'])
@@ -228,7 +229,10 @@ export class Follower implements AsyncDisposable {
     const chain = this.#chain
     if (chain === undefined || this.#restart !== undefined) return true
     const { view, meters, index, clock } = this.#deps
-    const { seq, data } = message
+    const { seq } = message
+    // A large message is copied once, as a whole; the values of a small one are copied one by one into shared slabs.
+    const owned = message.data.length >= KEEP_WHOLE
+    const data = owned ? new Uint8Array(message.data) : message.data
     meters.entries.inc()
     meters.bytes.inc(data.length)
     meters.behind.set(message.pending)
@@ -256,7 +260,7 @@ export class Follower implements AsyncDisposable {
     const now = clock.monotonic()
     const age = this.#age(message)
     this.#last = { seq, entryId: entry.entryId, epoch: entry.epoch, configHash: entry.configHash }
-    const step = { entry, message: data, position: state.revision, completed, arrivedAt: now }
+    const step = { entry, message: data, owned, position: state.revision, completed, arrivedAt: now }
     if (entry.kind === 'events') for (const record of entry.revisions) meters.events.inc(record.events.length)
     else if (completed !== undefined) meters.events.inc(completed.events.length)
     const demand = view.apply(step, now - age)

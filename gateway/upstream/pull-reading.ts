@@ -18,7 +18,8 @@ export type PullBounds = {
   readonly requestMessages: number
   readonly heartbeatMs: number
 }
-export const DEFAULT_PULL_BOUNDS: PullBounds = { requestBytes: 512 * 1024, requestMessages: 4096, heartbeatMs: 2_000 }
+/** Above the usual max_payload, so that a full entry needs no request of its own. */
+export const DEFAULT_PULL_BOUNDS: PullBounds = { requestBytes: 1100 * 1024, requestMessages: 4096, heartbeatMs: 2_000 }
 
 const EXPIRES_MS = 30_000
 const OUTSTANDING = 2

@@ -189,7 +189,7 @@ const replayed = (position: Position, record: RevisionRecord): ReplayedRevision 
     const { op, key } = event
     if (op !== 'put') return { op, key, entry: undefined, prior: undefined }
     const entry = new HeldEntry(event, record.revision)
-    entry.value = event.value
+    entry.lie(event.value, 0, event.value.length)
     return { op, key, entry, prior: undefined }
   }),
 })

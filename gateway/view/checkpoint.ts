@@ -166,7 +166,7 @@ export class Checkpoint {
     // Already folded from a later revision.
     if (marked && this.#changedSince(slot)) return
     if (this.mode === 'load') {
-      this.#index.put(new HeldEntry(item, item.modRevision), item.value, this.generation)
+      this.#index.putAt(slot, new HeldEntry(item, item.modRevision, slot?.entry), item.value, this.generation)
       return
     }
     const staged = this.#overlay.get(item.key)
@@ -209,7 +209,7 @@ export class Checkpoint {
 
   #overlaid(entry: HeldEntry, value: Uint8Array): void {
     this.#uncover(entry.key)
-    entry.value = this.#values.copy(value)
+    this.#values.write(entry, value)
     this.#overlay.set(entry.key, entry)
     this.#bytes += entry.charge
   }

@@ -13,32 +13,55 @@ export const ENTRY_OVERHEAD = 320
 
 const NOTHING = new Uint8Array(0)
 
+/**
+ * `value` is an accessor: spreading an entry loses it. A view object per key would cost more memory than most values, so
+ * one is made when somebody looks.
+ */
 export class HeldEntry implements StateEntry {
   readonly key: Key
-  value: Uint8Array
   readonly modRevision: Revision
   readonly createRevision: Revision
   readonly version: string
   readonly lease: string
   readonly withheld: string | undefined
   readonly transforms: readonly string[] | undefined
-  /** The state slab `value` lies in; undefined when it has bytes of its own, or belongs to the ring alone. */
-  slab: Slab | undefined
+  /** The state slab the value lies in; undefined when it has bytes of its own, or belongs to the ring alone. */
+  slab: Slab | undefined = undefined
+  #bytes: Uint8Array = NOTHING
+  #at = 0
+  #size = 0
 
-  constructor(from: LogEvent | SnapshotRecord, modRevision: Revision) {
-    this.key = from.key
-    this.value = NOTHING
+  /** `before`: what the key held until now; the strings both share are kept once. */
+  constructor(from: LogEvent | SnapshotRecord, modRevision: Revision, before?: HeldEntry) {
+    this.key = before?.key ?? from.key
     this.modRevision = modRevision
-    this.createRevision = from.createRevision === modRevision ? modRevision : from.createRevision
+    this.createRevision =
+      before?.createRevision === from.createRevision
+        ? before.createRevision
+        : from.createRevision === modRevision
+          ? modRevision
+          : from.createRevision
     this.version = from.version
-    this.lease = from.lease
+    this.lease = before?.lease === from.lease ? before.lease : from.lease
     this.withheld = from.withheld
     this.transforms = from.transforms
-    this.slab = undefined
   }
 
+  get value(): Uint8Array {
+    return this.#size === this.#bytes.length ? this.#bytes : this.#bytes.subarray(this.#at, this.#at + this.#size)
+  }
+  get size(): number {
+    return this.#size
+  }
   get charge(): number {
-    return ENTRY_OVERHEAD + this.key.length + this.value.length
+    return ENTRY_OVERHEAD + this.key.length + this.#size
+  }
+
+  /** The value is bytes[at, at + size). Only its place may ever change, never its content. */
+  lie(bytes: Uint8Array, at: number, size: number): void {
+    this.#bytes = bytes
+    this.#at = at
+    this.#size = size
   }
 }
 

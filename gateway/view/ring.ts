@@ -1,6 +1,6 @@
 // The recent revisions of one cluster: readers are cursors into it.
 // Owns: dense indices that are never reused, the two bounds (bytes, count), and finding a revision's place.
-// Refuses: readers. It trims its oldest revisions when a bound is reached, whoever still wanted them: a reader left behind
+// Refuses: readers. The oldest revisions are trimmed when a bound is reached, whoever still wanted them: a reader left behind
 // goes to the log. The newest revision stays whatever its size.
 
 import { compareRevisions, type Revision } from '#protocol/revision.ts'
@@ -49,11 +49,15 @@ export class Ring {
     this.#slots[this.#next & (this.#slots.length - 1)] = revision
     this.#next++
     this.#bytes += revision.bytes
+  }
+
+  /** Back within the bounds. Apart from {@link push}, so that revisions of one entry are all there when they are told of. */
+  trim(): void {
     while (
       this.#next - this.#first > 1 &&
       (this.#bytes > this.#bounds.bytes || this.#next - this.#first > this.#bounds.revisions)
     ) {
-      this.#trim()
+      this.#trimOldest()
     }
   }
 
@@ -82,7 +86,7 @@ export class Ring {
     return low
   }
 
-  #trim(): void {
+  #trimOldest(): void {
     const at = this.#first & (this.#slots.length - 1)
     const oldest = this.#slots[at] as RingRevision
     this.#slots[at] = undefined

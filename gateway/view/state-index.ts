@@ -40,24 +40,32 @@ export class StateIndex {
     return this.#byKey.get(key)?.entry
   }
 
-  /** Takes the entry in, with a copy of `value`; returns the slot. What was held before is in `slot.entry` until the call. */
-  put(entry: HeldEntry, value: Uint8Array, mark: number): HeldSlot {
-    const known = this.#byKey.get(entry.key)
-    if (known !== undefined) {
-      const before = known.entry
-      this.#bytes += value.length - before.value.length
-      known.entry = entry
-      known.mark = mark
-      this.#values.place(known, entry, value)
-      this.#values.release(before)
-      return known
+  /** Until the next call, values lying in `message` are kept where they are. */
+  adopt(message: Uint8Array | undefined): void {
+    this.#values.adopt(message)
+  }
+
+  /** Takes the entry in with its value; what was held before under its key leaves. */
+  put(entry: HeldEntry, value: Uint8Array, mark: number): void {
+    this.putAt(this.#byKey.get(entry.key), entry, value, mark)
+  }
+
+  /** {@link put}, where the key's slot is known. */
+  putAt(slot: HeldSlot | undefined, entry: HeldEntry, value: Uint8Array, mark: number): void {
+    if (slot === undefined) {
+      const added: HeldSlot = { key: entry.key, entry, mark }
+      this.#byKey.set(added.key, added)
+      this.#insert(added)
+      this.#bytes += ENTRY_OVERHEAD + added.key.length + value.length
+      this.#values.place(added, entry, value)
+      return
     }
-    const slot: HeldSlot = { key: entry.key, entry, mark }
-    this.#byKey.set(slot.key, slot)
-    this.#insert(slot)
-    this.#bytes += ENTRY_OVERHEAD + slot.key.length + value.length
+    const before = slot.entry
+    this.#bytes += value.length - before.size
+    slot.entry = entry
+    slot.mark = mark
     this.#values.place(slot, entry, value)
-    return slot
+    this.#values.release(before)
   }
 
   remove(key: Key): HeldEntry | undefined {

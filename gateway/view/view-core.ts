@@ -47,6 +47,8 @@ export type Demand =
 export type Step = {
   readonly entry: LogEntry
   readonly message: Uint8Array
+  /** The message is the view's to keep: values may stay in it. */
+  readonly owned: boolean
   readonly position: Revision
   readonly completed: RevisionRecord | undefined
   readonly arrivedAt: number
@@ -110,6 +112,7 @@ export class ViewCore {
 
   apply(step: Step): Demand | undefined {
     const { entry } = step
+    this.index.adopt(step.owned ? step.message : undefined)
     switch (entry.kind) {
       case 'events':
         return this.#revisions(entry.revisions, step)
@@ -342,6 +345,7 @@ export class ViewCore {
     const last = this.ring.nextIndex - 1
     if (last >= first) this.#emit({ kind: 'revisions', first, last })
     else if (moved) this.#emit({ kind: 'proven' })
+    this.ring.trim()
     return demand ?? this.#withinBounds()
   }
 
@@ -350,17 +354,19 @@ export class ViewCore {
     let bytes = 64
     const events: RingEvent[] = []
     for (const event of record.events) {
-      const { op, key } = event
-      const prior = this.index.get(key)
+      const { op } = event
+      const slot = this.index.slot(event.key)
+      const prior = slot?.entry
+      const key = prior?.key ?? event.key
       let entry: HeldEntry | undefined
       if (op === 'put') {
-        entry = new HeldEntry(event, revision)
-        this.index.put(entry, event.value, 0)
+        entry = new HeldEntry(event, revision, prior)
+        this.index.putAt(slot, entry, event.value, 0)
       } else {
         this.index.remove(key)
         this.#verify?.noteGone(key, op)
       }
-      bytes += ENTRY_OVERHEAD + key.length + (entry?.value.length ?? 0) + (prior?.value.length ?? 0)
+      bytes += ENTRY_OVERHEAD + key.length + (entry?.size ?? 0) + (prior?.size ?? 0)
       events.push({ op, key, entry, prior })
     }
     this.ring.push({ index: this.ring.nextIndex, epoch, revision, events, bytes, ...arrival })
