@@ -32,10 +32,11 @@ export function followClusters(
   const expected = new Map<string, () => void>()
 
   const tell = (cluster: string, state: string, revision?: string): void => {
-    // The revision moves all the time; only a change of state is news.
-    if (told.get(cluster) === state) return
-    told.set(cluster, state)
-    onState(cluster, revision === undefined ? state : `${state}, revision ${revision}`)
+    // The revision moves all the time, and idle is as good as busy: only trouble and its end are news.
+    const news = LIVE.has(state) ? 'live' : state
+    if (told.get(cluster) === news) return
+    told.set(cluster, news)
+    onState(cluster, revision === undefined ? news : `${news}, revision ${revision}`)
   }
 
   const read = async (): Promise<void> => {

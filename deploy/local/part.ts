@@ -189,7 +189,8 @@ function listen(
     if (stream === null) continue
     createInterface({ input: stream }).on('line', (line) => {
       log.write(`${line}\n`)
-      tail.push(line.slice(0, 400))
+      // Frames of a stack push out the message they belong to; the log has them.
+      if (line !== '' && !/^\s+at /.test(line)) tail.push(line.slice(0, 400))
       if (tail.length > TAIL_LINES) tail.shift()
       if (!open) return
       if (early.length < 1_000) early.push(line)
