@@ -40,7 +40,7 @@ export const MAX_JSON_DEPTH = 64
 /** Classes alive under one bundle; a subscriber that would need one more is refused by code. */
 export const MAX_CLASSES = 256
 
-/** Decision caches: when full, the older half is forgotten and computed again on demand. */
+/** Decision caches: what is forgotten is computed again on demand. A power of two. */
 export const MAX_REMEMBERED_KEYS = 32_768
 export const MAX_MATCH_SETS = 65_536
 export const MAX_OUTCOMES_PER_PLAN = 256

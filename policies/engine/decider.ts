@@ -4,6 +4,7 @@
 
 import type { Key } from '#protocol/bytes.ts'
 import { MAX_OUTCOMES_PER_PLAN } from './bounds.ts'
+import { BytesOut } from './bytes-out.ts'
 import type { CompiledRule, CompiledSource } from './compiled.ts'
 import type { ValueCondition } from './condition.ts'
 import { looksTransformed, transformKey } from './key-transform.ts'
@@ -34,6 +35,7 @@ export class Decider {
   readonly #egress: boolean
   readonly #plans: (Plan | undefined)[] = []
   readonly #values: ValueMemo
+  readonly #out = new BytesOut()
 
   constructor(source: CompiledSource, scope: Scope, deps: PolicyDeps) {
     this.#source = source
@@ -140,7 +142,7 @@ export class Decider {
     applied: readonly string[] | undefined,
   ): ReturnType<Outcome['apply']> {
     try {
-      return outcome.apply(value, applied, this.#deps)
+      return outcome.apply(value, applied, this.#deps, this.#out)
     } catch {
       return { ok: false, reason: 'error', rule: outcome.rules[0] ?? '' }
     }

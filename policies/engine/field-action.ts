@@ -99,4 +99,4 @@ export function actOn(action: FieldAction, text: string, deps: PolicyDeps): stri
 const encoder = new TextEncoder()
 
 /** Characters, not UTF-16 units: half of a surrogate pair is no character. */
-const points = (text: string): readonly string[] => Array.from(text)
+const points = (text: string): readonly string[] => (/[\ud800-\udfff]/.test(text) ? Array.from(text) : text.split(''))

@@ -17,6 +17,18 @@ const ZERO = 0x30
 const NINE = 0x39
 const AT = 0x40
 
+/** Up to here, building a text byte by byte beats the decoder's fixed cost. */
+const SHORT = 32
+
+const PLAIN = 0
+const DIGIT = 1
+const SPECIAL = 2
+/** What a byte inside a string asks of the scanner; nearly all ask nothing. */
+const KIND = Uint8Array.from({ length: 256 }, (_, byte) => {
+  if (byte >= ZERO && byte <= NINE) return DIGIT
+  return byte < 0x20 || byte >= 0x80 || byte === QUOTE || byte === BACKSLASH || byte === AT ? SPECIAL : PLAIN
+})
+
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 export class JsonScan {
@@ -32,6 +44,8 @@ export class JsonScan {
 
   space(): void {
     const bytes = this.bytes
+    // Values written by machines have no blanks: one comparison, and out.
+    if ((bytes[this.at] as number) > 0x20) return
     for (;;) {
       const byte = bytes[this.at]
       if (byte !== 0x20 && byte !== 0x0a && byte !== 0x0d && byte !== 0x09) return
@@ -51,31 +65,29 @@ export class JsonScan {
     if (at >= length || bytes[at] !== QUOTE) return false
     at++
     let digits = 0
-    this.escaped = false
-    this.suspicious = false
+    let escaped = false
+    let suspicious = false
     while (at < length) {
       const byte = bytes[at] as number
-      if (byte === QUOTE) {
-        this.at = at + 1
-        if (digits >= 6) this.suspicious = true
-        return true
-      }
-      if (byte >= 0x80) {
-        const next = utf8Sequence(bytes, at, length)
-        if (next < 0) return false
-        this.suspicious = true
-        at = next
-      } else if (byte === BACKSLASH) {
-        this.escaped = true
-        this.suspicious = true
-        const next = escapeSequence(bytes, at, length)
-        if (next < 0) return false
-        at = next
-      } else {
-        if (byte < 0x20) return false
-        if (byte <= NINE && byte >= ZERO) digits++
-        else if (byte === AT) this.suspicious = true
+      const kind = KIND[byte] as number
+      if (kind === PLAIN) at++
+      else if (kind === DIGIT) {
+        digits++
         at++
+      } else if (byte === QUOTE) {
+        this.at = at + 1
+        this.escaped = escaped
+        this.suspicious = suspicious || digits >= 6
+        return true
+      } else if (byte === AT) {
+        suspicious = true
+        at++
+      } else {
+        suspicious = true
+        if (byte === BACKSLASH) escaped = true
+        else if (byte < 0x20) return false
+        at = byte === BACKSLASH ? escapeSequence(bytes, at, length) : utf8Sequence(bytes, at, length)
+        if (at < 0) return false
       }
     }
     return false
@@ -127,7 +139,17 @@ export class JsonScan {
 
   /** Source text of bytes[start, end), which scanned well before. */
   text(start: number, end: number): string {
-    return decoder.decode(this.bytes.subarray(start, end))
+    const bytes = this.bytes
+    if (end - start <= SHORT) {
+      let text = ''
+      for (let i = start; i < end; i++) {
+        const byte = bytes[i] as number
+        if (byte >= 0x80) return decoder.decode(bytes.subarray(start, end))
+        text += String.fromCharCode(byte)
+      }
+      return text
+    }
+    return decoder.decode(bytes.subarray(start, end))
   }
 
   /** What the string token in bytes[start, end), quotes included, says. */

@@ -13,13 +13,15 @@ export type MatchSet = { readonly id: number; readonly rules: readonly number[] 
 export class KeyMatcher {
   readonly #index: GlobIndex
   readonly #ruleCount: number
-  /** Two generations: when the young one is full it becomes the old one, and the old one is forgotten. */
-  #young = new Map<Key, MatchSet>()
-  #old = new Map<Key, MatchSet>()
+  /**
+   * What recent keys met, in pairs of slots chosen by a hash of the key: a newcomer pushes out the older of the two. A Map would cost five times
+   * as much per new key, and most keys of a registry are new.
+   */
+  readonly #keys: (Key | undefined)[] = new Array<Key | undefined>(MAX_REMEMBERED_KEYS).fill(undefined)
+  readonly #found: (MatchSet | undefined)[] = new Array<MatchSet | undefined>(MAX_REMEMBERED_KEYS).fill(undefined)
   readonly #interned = new Map<number, MatchSet[]>()
   #sets = 0
   readonly #hits: number[] = []
-  readonly #excluded = new Set<number>()
 
   constructor(rules: readonly { readonly keys: readonly Glob[]; readonly except: readonly Glob[] }[]) {
     const globs: { glob: Glob; id: number }[] = []
@@ -33,45 +35,51 @@ export class KeyMatcher {
 
   /** Undefined for a key beyond the bounds, for which no rule may be evaluated. */
   lookup(key: Key): MatchSet | undefined {
-    const known = this.#young.get(key)
-    if (known !== undefined) return known
-    let found = this.#old.get(key)
-    if (found === undefined) {
-      found = this.#search(key)
-      if (found === undefined) return undefined
-    }
-    if (this.#young.size >= MAX_REMEMBERED_KEYS / 2) {
-      this.#old = this.#young
-      this.#young = new Map()
-    }
-    this.#young.set(key, found)
-    return found
+    const keys = this.#keys
+    const found = this.#found
+    const slot = slotOf(key)
+    if (keys[slot] === key) return found[slot]
+    if (keys[slot + 1] === key) return found[slot + 1]
+    const set = this.#search(key)
+    if (set === undefined) return undefined
+    keys[slot + 1] = keys[slot]
+    found[slot + 1] = found[slot]
+    keys[slot] = key
+    found[slot] = set
+    return set
   }
 
   #search(key: Key): MatchSet | undefined {
     const hits = this.#hits
     hits.length = 0
     if (!this.#index.match(key, hits)) return undefined
-    if (hits.length > 1) hits.sort((a, b) => a - b)
-    // Exclusions are negative, hence first.
-    this.#excluded.clear()
+    if (hits.length > 1) hits.sort(ascending)
+    // Exclusions are negative, hence first; what is left is compacted in place.
     let from = 0
-    while (from < hits.length && (hits[from] as number) < 0) this.#excluded.add(-1 - (hits[from++] as number))
-    const rules: number[] = []
+    while (from < hits.length && (hits[from] as number) < 0) from++
+    let count = 0
     let hash = this.#ruleCount
+    let last = -1
     for (let i = from; i < hits.length; i++) {
       const rule = hits[i] as number
-      if (rule === rules.at(-1) || this.#excluded.has(rule)) continue
-      rules.push(rule)
+      if (rule === last || (from > 0 && excluded(hits, from, rule))) continue
+      last = rule
+      hits[from + count++] = rule
       hash = (Math.imul(hash, 0x01000193) ^ rule) | 0
     }
-    return this.#intern(rules, hash)
+    return this.#intern(hits, from, count, hash)
   }
 
-  #intern(rules: readonly number[], hash: number): MatchSet {
+  /** The set of hits[from, from + count). */
+  #intern(hits: readonly number[], from: number, count: number, hash: number): MatchSet {
     let bucket = this.#interned.get(hash)
-    const existing = bucket?.find((set) => sameRules(set.rules, rules))
-    if (existing !== undefined) return existing
+    if (bucket !== undefined) {
+      for (let b = 0; b < bucket.length; b++) {
+        const set = bucket[b] as MatchSet
+        if (sameRules(set.rules, hits, from, count)) return set
+      }
+    }
+    const rules = hits.slice(from, from + count)
     // Beyond the cap sets are not shared: slower, never wrong.
     if (this.#sets >= MAX_MATCH_SETS) return { id: -1, rules }
     const set: MatchSet = { id: this.#sets++, rules }
@@ -81,8 +89,23 @@ export class KeyMatcher {
   }
 }
 
-function sameRules(a: readonly number[], b: readonly number[]): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+/** Longer keys are told apart by their end and length; what collides costs a walk, nothing else. Always even: the second slot is behind it. */
+function slotOf(key: string): number {
+  let hash = key.length
+  for (let i = Math.max(0, key.length - 64); i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
+  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
+  return (hash ^ (hash >>> 13)) & (MAX_REMEMBERED_KEYS - 2)
+}
+
+const ascending = (a: number, b: number): number => a - b
+
+function excluded(hits: readonly number[], count: number, rule: number): boolean {
+  for (let i = 0; i < count; i++) if (hits[i] === -1 - rule) return true
+  return false
+}
+
+function sameRules(rules: readonly number[], hits: readonly number[], from: number, count: number): boolean {
+  if (rules.length !== count) return false
+  for (let i = 0; i < count; i++) if (rules[i] !== hits[from + i]) return false
   return true
 }

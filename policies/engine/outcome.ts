@@ -1,6 +1,7 @@
 // What a set of matching allow rules does to a value: all their transforms, merged, compiled once per set.
 // Owns: merging, and the descriptors the log lists. Does not own: which rules match (plan.ts).
 
+import type { BytesOut } from './bytes-out.ts'
 import type { CompiledRule } from './compiled.ts'
 import type { Detector } from './document.ts'
 import { fieldDescriptor } from './field-action.ts'
@@ -57,13 +58,20 @@ export class Outcome {
     return this.descriptors.length > 0
   }
 
-  apply(value: Uint8Array, applied: readonly string[] | undefined, deps: PolicyDeps): Transformed {
+  apply(value: Uint8Array, applied: readonly string[] | undefined, deps: PolicyDeps, out: BytesOut): Transformed {
     if (this.#broken) return { ok: false, reason: 'error', rule: this.rules[0] ?? '' }
     const done = applied ?? NONE
-    if (done.length === 0) return transformValue(value, this.#program, this.#detection, NONE, deps)
+    if (done.length === 0) return transformValue(value, this.#program, this.#detection, NONE, deps, out)
     if (this.descriptors.every((descriptor) => done.includes(descriptor))) return { ok: true, value }
     const fieldsDone = this.#program?.descriptors.every((descriptor) => done.includes(descriptor)) ?? true
-    return transformValue(value, fieldsDone ? undefined : this.#program, detection(this.#detects, done), done, deps)
+    return transformValue(
+      value,
+      fieldsDone ? undefined : this.#program,
+      detection(this.#detects, done),
+      done,
+      deps,
+      out,
+    )
   }
 }
 

@@ -3,6 +3,8 @@
 // reasons to withhold. Fails closed: what is not understood is never passed on.
 
 import { MAX_JSON_DEPTH, MAX_TRANSFORM_VALUE_BYTES } from './bounds.ts'
+import { copyBytes } from './bytes-out.ts'
+import type { BytesOut } from './bytes-out.ts'
 import { maskNumber, maskText } from './detect/detect.ts'
 import type { Wanted } from './detect/detect.ts'
 import type { Detector } from './document.ts'
@@ -40,11 +42,12 @@ export function transformValue(
   detection: Detection | undefined,
   applied: readonly string[],
   deps: PolicyDeps,
+  out: BytesOut,
 ): Transformed {
   const rule = program?.rule ?? detection?.rule ?? ''
   if (value.length > MAX_TRANSFORM_VALUE_BYTES) return { ok: false, reason: 'too-large', rule }
   const walk = new Walk(value, program, detection, applied, deps)
-  if (walk.document()) return { ok: true, value: walk.result() }
+  if (walk.document()) return { ok: true, value: walk.result(out) }
   if (walk.failure !== undefined) return { ok: false, ...walk.failure }
   if (program !== undefined) return { ok: false, reason: 'not-json', rule: program.rule }
   return detection === undefined ? { ok: true, value } : plainText(value, detection)
@@ -101,26 +104,26 @@ class Walk {
     return scan.at === scan.bytes.length && this.#complete()
   }
 
-  result(): Uint8Array {
+  result(pool: BytesOut): Uint8Array {
     const source = this.#scan.bytes
     const cuts = this.#cuts
     if (cuts.length === 0) return source
     let size = source.length
     for (let i = 0; i < this.#fills.length; i++)
       size += (this.#fills[i] as Uint8Array).length - ((cuts[2 * i + 1] as number) - (cuts[2 * i] as number))
-    const out = new Uint8Array(size)
+    const out = pool.take(size)
     let from = 0
     let to = 0
     for (let i = 0; i < this.#fills.length; i++) {
       const start = cuts[2 * i] as number
       const fill = this.#fills[i] as Uint8Array
-      out.set(source.subarray(from, start), to)
+      copyBytes(source, from, start, out, to)
       to += start - from
-      out.set(fill, to)
+      copyBytes(fill, 0, fill.length, out, to)
       to += fill.length
       from = cuts[2 * i + 1] as number
     }
-    out.set(source.subarray(from), to)
+    copyBytes(source, from, source.length, out, to)
     return out
   }
 
@@ -199,7 +202,7 @@ class Walk {
         return this.#fail('detected', detection.withholdingRule)
       result = maskText(result, detection.wanted) ?? result
     }
-    if (result !== text || !quoted) this.#cut(start, scan.at, encoder.encode(JSON.stringify(result)))
+    if (result !== text || !quoted) this.#cut(start, scan.at, quotedBytes(result))
     return true
   }
 
@@ -210,7 +213,7 @@ class Walk {
     const text = scan.decoded(start, end)
     if (maskText(text, detection.withholding) !== undefined) return this.#fail('detected', detection.withholdingRule)
     const masked = maskText(text, detection.wanted)
-    if (masked !== undefined) this.#cut(start, end, encoder.encode(JSON.stringify(masked)))
+    if (masked !== undefined) this.#cut(start, end, quotedBytes(masked))
     return true
   }
 
@@ -220,7 +223,7 @@ class Walk {
     const text = scan.text(start, scan.at)
     if (maskNumber(text, detection.withholding) !== undefined) return this.#fail('detected', detection.withholdingRule)
     const masked = maskNumber(text, detection.wanted)
-    if (masked !== undefined) this.#cut(start, scan.at, encoder.encode(JSON.stringify(masked)))
+    if (masked !== undefined) this.#cut(start, scan.at, quotedBytes(masked))
     return true
   }
 
@@ -307,6 +310,19 @@ class Walk {
     this.#cuts.push(start, end)
     this.#fills.push(fill)
   }
+}
+
+/** The JSON string of a text. */
+function quotedBytes(text: string): Uint8Array {
+  const plain = new Uint8Array(text.length + 2)
+  plain[0] = QUOTE
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code < 0x20 || code >= 0x7f || code === QUOTE || code === 0x5c) return encoder.encode(JSON.stringify(text))
+    plain[i + 1] = code
+  }
+  plain[text.length + 1] = QUOTE
+  return plain
 }
 
 function sameBytes(bytes: Uint8Array, start: number, end: number, name: Uint8Array): boolean {
