@@ -17,8 +17,8 @@ export class KeyMatcher {
    * What recent keys met, in pairs of slots chosen by a hash of the key: a newcomer pushes out the older of the two. A Map would cost five times
    * as much per new key, and most keys of a registry are new.
    */
-  readonly #keys: (Key | undefined)[] = new Array<Key | undefined>(MAX_REMEMBERED_KEYS).fill(undefined)
-  readonly #found: (MatchSet | undefined)[] = new Array<MatchSet | undefined>(MAX_REMEMBERED_KEYS).fill(undefined)
+  readonly #keys: (Key | undefined)[] = slots()
+  readonly #found: (MatchSet | undefined)[] = slots()
   readonly #interned = new Map<number, MatchSet[]>()
   #sets = 0
   readonly #hits: number[] = []
@@ -96,6 +96,8 @@ function slotOf(key: string): number {
   hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
   return (hash ^ (hash >>> 13)) & (MAX_REMEMBERED_KEYS - 2)
 }
+
+const slots = (): undefined[] => Array.from({ length: MAX_REMEMBERED_KEYS }, () => undefined)
 
 const ascending = (a: number, b: number): number => a - b
 
