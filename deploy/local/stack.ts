@@ -168,7 +168,7 @@ const asFlags = (flags: Readonly<Record<string, string>>): string[] =>
 
 /** The developer's own ETCD_* and DELTAWATCH_* settings are for other servers than these. */
 function childEnvironment(paths: StackPaths): NodeJS.ProcessEnv {
-  const kept = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'LC_ALL', 'TZ']
+  const kept = ['PATH', 'HOME', 'TMPDIR', 'LANG', 'LC_ALL', 'TZ', 'NODE_COMPILE_CACHE']
   const env = Object.fromEntries(
     kept.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
   )
