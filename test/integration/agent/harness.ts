@@ -171,19 +171,24 @@ export type Judged = {
   readonly messages: readonly RawMessage[]
 }
 
+export type JudgeOptions = Partial<LogExpectation> & {
+  readonly from?: History
+  readonly lineages?: number
+}
+
 /** Reads the whole log and holds it against etcd's history; fails the test on any violation. */
 export async function judge(
   natsUrl: string,
   etcd: EtcdHttp,
   acks: ReadonlyMap<number, Ack>,
-  options: Partial<LogExpectation> & { readonly from?: History; readonly lineages?: number } = {},
+  options: JudgeOptions = {},
 ): Promise<Judged> {
   const head = await etcd.head()
   const history = options.from ?? new History(1)
   await history.extend(etcd, acks, head)
   const histories = options.histories ?? Array.from({ length: options.lineages ?? 1 }, () => history)
   const messages = await readLog(natsUrl, CLUSTER)
-  const { from: _, lineages: __, ...expectation } = options
+  const { from: _from, lineages: _lineages, ...expectation } = options
   const verdict = judgeLog(messages, { cluster: CLUSTER, ...expectation, histories }, new Verdict())
   assert.equal(verdict.failed, 0, verdict.toString())
   return { verdict, entries: messages.map((message) => decodeRaw(message.data)), messages }
