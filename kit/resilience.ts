@@ -75,7 +75,7 @@ export interface BackoffOptions {
  * Uniform over the whole span, because a thousand agents that lost the same hub must not come back together.
  */
 export function fullJitter(attempt: number, options: BackoffOptions, random: Pick<Random, 'next'>): number {
-  const ceiling = Math.min(options.capMs, options.baseMs * 2 ** Math.min(Math.max(0, attempt), 52))
+  const ceiling = Math.min(options.capMs, options.baseMs * 2 ** attempt)
   return Math.floor(random.next() * ceiling)
 }
 

@@ -75,9 +75,8 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const close = async (): Promise<void> => {
     if (stopping.signal.aborted) return
     stopping.abort()
-    const closed = new Promise<void>((resolve) => server.close(() => resolve()))
-    server.closeIdleConnections()
-    await closed
+    // Also ends the sockets that are kept alive and idle.
+    await new Promise<void>((resolve) => server.close(() => resolve()))
   }
   return { address: { host: address, port }, close, [Symbol.asyncDispose]: close }
 }
