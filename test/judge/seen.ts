@@ -38,8 +38,8 @@ export type Seen =
   | { readonly kind: 'cluster'; readonly cluster: string; readonly state: string }
   | { readonly kind: 'garbled'; readonly what: string }
 
-/** One connection's share of a watch: what it started with, and every text message in order. */
-export type Connection = { readonly start: string; readonly frames: readonly string[] }
+/** One connection's share of a watch: its id there, what it started with, and every text message in order. */
+export type Connection = { readonly id: string; readonly start: string; readonly frames: readonly string[] }
 
 type Json = Readonly<Record<string, unknown>>
 const isObject = (value: unknown): value is Json => typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -137,9 +137,9 @@ const jsonSource = (item: string): string => membersOf(item).get('json') ?? ''
 type Staging = { at: Place; base: string; entries: SeenEntry[]; gone: string[] }
 
 /** Reads the frames of one watch (by its id, then its channel) on each of its connections. */
-export function readTranscript(id: string, connections: readonly Connection[]): Seen[] {
+export function readTranscript(connections: readonly Connection[]): Seen[] {
   const seen: Seen[] = []
-  for (const { start, frames } of connections) {
+  for (const { id, start, frames } of connections) {
     seen.push({ kind: 'connected', start })
     const reader = new ConnectionReader(id, seen)
     for (const text of frames) {

@@ -22,9 +22,13 @@ import {
 } from './script.ts'
 
 const judge = (script: Script, history: History, more: Partial<Expectation> = {}): Verdict => {
-  const connections = script.map(({ start, frames }) => ({ start, frames: frames.map((f) => JSON.stringify(f)) }))
+  const connections = script.map(({ start, frames }) => ({
+    id: 'w',
+    start,
+    frames: frames.map((f) => JSON.stringify(f)),
+  }))
   const expect = { cluster: CLUSTER, histories: [history], view, ...more }
-  return judgeSubscription(readTranscript('w', connections), expect, new Verdict())
+  return judgeSubscription(readTranscript(connections), expect, new Verdict())
 }
 /** The faultless script after `change`, and its verdict. */
 const planted = (change: (script: Script, history: History) => void, more: Partial<Expectation> = {}): Verdict => {

@@ -11,7 +11,7 @@ const eventsFrame = (event: string): string =>
   `{"type":"events","ch":1,"cluster":"c","epoch":"00","revision":"9","events":[${event}]}`
 const watching = '{"type":"watching","id":"w","ch":1,"clusters":{}}'
 const seenOf = (event: string) => {
-  const seen = readTranscript('w', [{ start: 'now', frames: [watching, eventsFrame(event)] }])
+  const seen = readTranscript([{ id: 'w', start: 'now', frames: [watching, eventsFrame(event)] }])
   const found = seen.find((s) => s.kind === 'events')
   assert.ok(found !== undefined, JSON.stringify(seen))
   return found.events[0]
@@ -73,7 +73,7 @@ describe('reading frames', () => {
       '{"type":"novelty","ch":1}',
       eventsFrame('{"op":"put"}'),
     ]) {
-      const seen = readTranscript('w', [{ start: 'now', frames: [watching, text] }])
+      const seen = readTranscript([{ id: 'w', start: 'now', frames: [watching, text] }])
       assert.equal(seen.at(-1)?.kind, 'garbled', text)
     }
   })

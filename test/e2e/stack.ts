@@ -1,0 +1,191 @@
+// The whole product as real processes: etcd per cluster, nats-server, agents, gateway.
+// Owns: starting them with the command lines an operator would use, and killing and restarting each.
+// Does not own: what a test writes or expects. Ports are reserved, data is scratch, everything is gone after dispose.
+
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { type Etcd, type EtcdOptions, startEtcd } from '../support/etcd.ts'
+import { type Nats, type NatsOptions, startNats } from '../support/nats.ts'
+import { reservePort } from '../support/ports.ts'
+import { scratchDir } from '../support/process.ts'
+import { type Server, startServer } from '../support/server.ts'
+
+const root = fileURLToPath(new URL('../../', import.meta.url))
+
+export type ClusterPlan = { readonly cluster: string; readonly region: string }
+export const THREE: readonly ClusterPlan[] = [
+  { cluster: 'sz-edge-1', region: 'sz' },
+  { cluster: 'gz-edge-1', region: 'gz' },
+  { cluster: 'mo-edge-1', region: 'mo' },
+]
+export const ONE: readonly ClusterPlan[] = THREE.slice(0, 1)
+
+export type StackOptions = {
+  readonly clusters?: readonly ClusterPlan[]
+  /** Directory with policy documents; default: documents that let everything pass. */
+  readonly policies?: string
+  readonly etcd?: EtcdOptions
+  readonly nats?: NatsOptions
+  readonly agentFlags?: readonly string[]
+  readonly gatewayFlags?: readonly string[]
+  /** Agents and gateway see the hub and etcd through their fault proxies where those were asked for. */
+  readonly start?: { readonly agents?: boolean; readonly gateway?: boolean }
+}
+
+export interface Cluster extends ClusterPlan {
+  readonly etcd: Etcd
+  /** undefined until {@link Stack.startAgent}. */
+  agent: Server | undefined
+}
+
+export class Stack implements AsyncDisposable {
+  readonly clusters: Cluster[] = []
+  readonly #owned: AsyncDisposableStack
+  readonly #options: StackOptions
+  readonly #policies: string
+  readonly #gatewayPort: number
+  readonly nats: Nats
+  gateway: Server | undefined
+
+  private constructor(
+    owned: AsyncDisposableStack,
+    options: StackOptions,
+    parts: { nats: Nats; policies: string; port: number },
+  ) {
+    this.#owned = owned
+    this.#options = options
+    this.nats = parts.nats
+    this.#policies = parts.policies
+    this.#gatewayPort = parts.port
+  }
+
+  static async start(options: StackOptions = {}): Promise<Stack> {
+    await using owned = new AsyncDisposableStack()
+    const plans = options.clusters ?? ONE
+    const starting = [startNats(options.nats), ...plans.map(() => startEtcd(options.etcd))] as const
+    const settled = await Promise.allSettled(starting)
+    for (const result of settled) if (result.status === 'fulfilled') owned.use(result.value)
+    for (const result of settled) if (result.status === 'rejected') throw result.reason
+    const [nats, ...etcds] = settled.map((result) => (result as PromiseFulfilledResult<Nats | Etcd>).value)
+    const policies = options.policies ?? (await openPolicies(owned, plans))
+    const { port } = owned.use(await reservePort())
+    const stack = new Stack(owned.move(), options, { nats: nats as Nats, policies, port })
+    for (const [i, plan] of plans.entries()) stack.clusters.push({ ...plan, etcd: etcds[i] as Etcd, agent: undefined })
+    try {
+      if (options.start?.gateway !== false) await stack.startGateway()
+      if (options.start?.agents !== false) await Promise.all(stack.clusters.map((cluster) => stack.startAgent(cluster)))
+    } catch (error) {
+      await stack[Symbol.asyncDispose]()
+      throw error
+    }
+    return stack
+  }
+
+  get url(): string {
+    return `ws://127.0.0.1:${this.#gatewayPort}/v1/watch`
+  }
+  get httpUrl(): string {
+    return `http://127.0.0.1:${this.#gatewayPort}`
+  }
+  /** The first cluster; most tests have one. */
+  get first(): Cluster {
+    const [first] = this.clusters
+    if (first === undefined) throw new Error('the stack has no cluster')
+    return first
+  }
+
+  agentArgs(cluster: Cluster): string[] {
+    return [
+      'edge-agent/main.ts',
+      ...flags({
+        cluster: cluster.cluster,
+        region: cluster.region,
+        etcd: cluster.etcd.clientUrl,
+        nats: this.nats.clientUrl,
+        prefix: '/',
+        policies: this.#policies,
+        'hub-region': 'sz',
+        'log-format': 'json',
+      }),
+      '--create-stream',
+      ...(this.#options.agentFlags ?? []),
+    ]
+  }
+
+  gatewayArgs(): string[] {
+    return [
+      'gateway/main.ts',
+      ...flags({
+        nats: this.nats.clientUrl,
+        listen: `127.0.0.1:${this.#gatewayPort}`,
+        clusters: this.clusters.map((c) => `${c.cluster}=${c.region}`).join(','),
+        'hub-region': 'sz',
+        policies: this.#policies,
+        auth: 'dev',
+        'log-format': 'json',
+      }),
+      '--create-streams',
+      ...(this.#options.gatewayFlags ?? []),
+    ]
+  }
+
+  async startAgent(cluster: Cluster): Promise<Server> {
+    const args = this.agentArgs(cluster)
+    const server = this.#owned.use(await service(`agent ${cluster.cluster}`, args, /"event":"starting"/))
+    cluster.agent = server
+    return server
+  }
+
+  async startGateway(): Promise<Server> {
+    this.gateway = this.#owned.use(await service('gateway', this.gatewayArgs(), /"event":"listening"/))
+    return this.gateway
+  }
+
+  /** What agents and gateway said last, for messages of failed tests. */
+  tail(lines = 15): string {
+    const parts = [this.gateway, ...this.clusters.map((c) => c.agent)].filter((part) => part !== undefined)
+    return parts.map((part) => `--- ${part.name}\n${part.log().split('\n').slice(-lines).join('\n')}`).join('\n')
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#owned.disposeAsync()
+  }
+}
+
+function service(name: string, args: readonly string[], ready: RegExp): Promise<Server> {
+  return startServer({
+    name,
+    command: process.execPath,
+    args: args.map((arg) => (arg.endsWith('/main.ts') ? join(root, arg) : arg)),
+    // Settings of the developer's own services must not reach the ones under test.
+    env: { PATH: '/usr/bin:/bin', HOME: '/nonexistent' },
+    ready: (process) => process.waitForLine(ready),
+  })
+}
+
+const flags = (values: Readonly<Record<string, string>>): string[] =>
+  Object.entries(values).flatMap(([name, value]) => [`--${name}`, value])
+
+/** Policy documents under which every key passes everywhere, unchanged. */
+async function openPolicies(owned: AsyncDisposableStack, plans: readonly ClusterPlan[]): Promise<string> {
+  const { path } = owned.use(await scratchDir('policies'))
+  const regions = [...new Set(plans.map((plan) => plan.region))]
+  for (const region of regions) {
+    const document = [
+      'apiVersion: watch-policy/v1',
+      'kind: RegionPolicy',
+      `metadata: { name: open-${region}, owner: tests }`,
+      'spec:',
+      `  source: { region: ${region}, regime: PIPL }`,
+      '  mode: enforce',
+      '  rules:',
+      '    - id: everything',
+      '      effect: allow',
+      `      match: { keys: ["/**"], to: { regions: [${['sz', 'gz', 'mo', 'hk'].join(', ')}] } }`,
+      '      basis: { kind: no-personal-data, ref: TEST-1 }',
+    ]
+    await writeFile(join(path, `${region}.yaml`), `${document.join('\n')}\n`)
+  }
+  return path
+}
