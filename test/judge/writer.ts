@@ -37,6 +37,7 @@ export class Writer implements AsyncDisposable {
   /** Writes that failed or whose answer was lost. */
   unknown = 0
   acknowledged = 0
+  readonly #waiting = new Set<() => void>()
   readonly #etcd: EtcdHttp
   readonly #random: () => number
   readonly #options: Required<Omit<WriterOptions, 'perSecond'>> & { readonly perSecond: number | undefined }
@@ -83,7 +84,26 @@ export class Writer implements AsyncDisposable {
     const written = await this.#etcd.write(ops)
     this.acks.add(ops, written)
     this.acknowledged += 1
+    for (const look of this.#waiting) look()
     return written.revision
+  }
+
+  /** Resolves when so many writes were acknowledged. */
+  reached(acknowledged: number, timeoutMs: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (this.acknowledged < acknowledged) return
+        clearTimeout(timer)
+        this.#waiting.delete(look)
+        resolve()
+      }
+      const timer = setTimeout(() => {
+        this.#waiting.delete(look)
+        reject(new Error(`etcd acknowledged ${this.acknowledged} of ${acknowledged} writes in ${timeoutMs} ms`))
+      }, timeoutMs)
+      this.#waiting.add(look)
+      look()
+    })
   }
 
   async #loop(): Promise<void> {
