@@ -34,6 +34,8 @@ export type OutletLimits = {
   readonly markBytes: number
 }
 
+const WORTHWHILE = 16 * 1024
+
 type Mark = { readonly payload: number; readonly written: number; readonly at: number }
 
 export class Outlet {
@@ -81,13 +83,36 @@ export class Outlet {
 
   /** False: nothing was written, the reader is behind now. */
   offer(bytes: Buffer): boolean {
-    const { length } = bytes
     if (!this.wire.open) return false
-    const { inFlight } = this
-    if (inFlight > 0 && inFlight + length > this.#limits.maxInFlight) return false
-    if (this.#budget.used + length > this.#budget.limit && this.#budget.used > 0) return false
+    if (!this.fits(bytes.length)) {
+      this.#ask()
+      return false
+    }
     this.#put(bytes)
     return true
+  }
+
+  /** Whether a frame of this size may go out now; if not, the peer is asked for a pong, so that room comes back. */
+  hasRoom(bytes: number): boolean {
+    if (this.fits(bytes)) return true
+    this.#ask()
+    return false
+  }
+
+  /** Room worth starting a chunk for. */
+  get worthwhile(): number {
+    return Math.min(WORTHWHILE, this.#limits.maxInFlight / 2)
+  }
+
+  fits(bytes: number): boolean {
+    const { inFlight } = this
+    if (inFlight > 0 && inFlight + bytes > this.#limits.maxInFlight) return false
+    return this.#budget.used === 0 || this.#budget.used + bytes <= this.#budget.limit
+  }
+
+  /** Bytes behind the last mark would otherwise count as in flight until somebody writes more. */
+  #ask(): void {
+    if (this.#written > this.#marked) this.mark()
   }
 
   /** Control frames: always written, their number is bounded by the inbound rate. */

@@ -66,7 +66,8 @@ export type Input =
   /** A live reader's connection is full at the tick that starts with ring index `index`. */
   | { readonly type: 'blocked'; readonly index: number; readonly at: Position }
   | { readonly type: 'replayed'; readonly at: Position }
-  | { readonly type: 'replay-end'; readonly view: View; readonly now: number }
+  /** `progress`: at least one revision came. */
+  | { readonly type: 'replay-end'; readonly progress: boolean; readonly view: View; readonly now: number }
   | {
       readonly type: 'replay-failed'
       readonly why: 'busy' | 'trimmed' | 'undecidable'
@@ -275,6 +276,10 @@ function replaying(state: Replaying, input: Inner, holdsState: boolean): Step {
     case 'replayed':
       return go({ kind: 'replaying', at: input.at })
     case 'replay-end':
+      // A log that has nothing and says it has would be asked for ever.
+      if (!input.progress && input.view.locate(state.at).kind === 'log') {
+        return repair({ reason: 'trimmed', from: state.at }, input.view, input.now, holdsState)
+      }
       return relocate(state.at, input, holdsState)
     case 'replay-failed': {
       if (input.why === 'busy') {

@@ -3,7 +3,7 @@
 // Refuses: deciding (reader-core.ts) and waiting: every step writes at most one chunk and returns.
 
 import type { Outcome } from '#protocol/frames.ts'
-import { CHUNK_BYTES, conflateStep, ringStep, snapshotStep } from './catch-up.ts'
+import { conflateStep, ringStep, snapshotStep } from './catch-up.ts'
 import type { Position } from './encoder.ts'
 import type { Feed, Tick } from './feed.ts'
 import { type Effect, type Input, positionOf, type ReaderState, startPosition, transition } from './reader-core.ts'
@@ -89,10 +89,10 @@ export class Reader {
     }
   }
 
-  /** Room for `need` bytes, or for a chunk; a single larger frame passes when nothing is in flight. */
+  /** Room for `need` bytes, or for a good part of a chunk; a single larger frame passes when nothing is in flight. */
   hasRoom(): boolean {
     const { outlet } = this.subscriber
-    return outlet.inFlight === 0 || outlet.room >= Math.max(this.need, CHUNK_BYTES / 4)
+    return outlet.hasRoom(this.need > 0 ? this.need : outlet.worthwhile)
   }
 
   end(): void {

@@ -14,6 +14,7 @@ export class Replay {
   #frames: Buffer[] = []
   #bytes = 0
   #at: Position
+  #progress = false
   /** Resolves when the chunk in memory was written. */
   #drained: (() => void) | undefined
 
@@ -51,6 +52,7 @@ export class Replay {
     try {
       for await (const revision of feed.source.replay(from, signal)) {
         if (signal.aborted) return
+        this.#progress = true
         const encoded = feed.encodeReplayed(revision)
         if (encoded === 'unknown') return this.#failed('undecidable')
         if (encoded !== undefined) {
@@ -64,7 +66,8 @@ export class Replay {
       }
       await this.#drain()
       if (signal.aborted) return
-      this.#reader.apply({ type: 'replay-end', view: feed.view(), now: this.#reader.subscriber.monotonic() })
+      const now = this.#reader.subscriber.monotonic()
+      this.#reader.apply({ type: 'replay-end', progress: this.#progress, view: feed.view(), now })
     } catch (e) {
       if (!signal.aborted) this.#failed(errorCode(e) === 'replay-busy' ? 'busy' : 'trimmed')
     }
