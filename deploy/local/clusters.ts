@@ -3,7 +3,7 @@
 // Does not own: processes. That an agent runs is nothing; that its cluster's changes arrive is what counts.
 
 import { setTimeout as delay } from 'node:timers/promises'
-import { DeltaWatch } from '../../client/deltawatch.ts'
+import { DeltaWatch } from '#client/deltawatch.ts'
 import { createEtcdJson } from './etcd-json.ts'
 import type { WriterSite } from './writer/sites.ts'
 

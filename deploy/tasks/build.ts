@@ -18,7 +18,10 @@ await mkdir(work, { recursive: true })
 const node = await prepareNode(work)
 const packages = new Set<string>()
 for (const program of PROGRAMS) {
-  const made = await bundle(program, ROOT, work)
+  const made = await bundle(program, ROOT, work).catch((error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+    process.exit(1)
+  })
   for (const name of made.packages) packages.add(name)
   const output = join(DIST, program.name)
   await buildExecutable(program, made.file, node, output)

@@ -12,7 +12,11 @@ interface Check {
 }
 
 const CHECKS: readonly Check[] = [
-  { name: 'types', bin: 'tsc', args: ['--noEmit', '--pretty', 'false'] },
+  {
+    name: 'types',
+    bin: 'tsc',
+    args: ['--noEmit', '--pretty', 'false', '--incremental', '--tsBuildInfoFile', '.deltawatch/tsc.tsbuildinfo'],
+  },
   { name: 'lint', bin: 'oxlint', args: ['--deny-warnings'] },
   { name: 'format', bin: 'biome', args: ['format', '--reporter=summary'] },
   { name: 'architecture', args: ['--test', '--test-reporter=spec', 'test/unit/architecture.test.ts'] },

@@ -35,6 +35,8 @@ export const PARTS: Readonly<Record<string, Part>> = {
     may: ['protocol/', 'policies/', 'kit/', 'client/', 'edge-agent/config.ts', 'gateway/config.ts'],
     packages: 'any',
   },
+  // Writes the reference pages from the declarations of both services.
+  'deploy/tasks/docs.ts': { may: [''], packages: 'any' },
   'loadtest/': { may: ['protocol/'], relativeOnly: true, packages: ['k6'] },
   'loadtest/bench/': { may: [''], packages: 'any' },
   'loadtest/report/': { may: [''], packages: 'any' },
