@@ -3,6 +3,7 @@
 // Each case runs in rounds over the same prepared events; the best of the rounds is reported beside the median, because the machine is shared.
 
 import { cpus } from 'node:os'
+import { keyFromBytes } from '../../protocol/bytes.ts'
 import type { Key } from '../../protocol/bytes.ts'
 import { classify } from '../../policies/engine/classes.ts'
 import { compileBundle } from '../../policies/engine/compile.ts'
@@ -12,8 +13,9 @@ import type { DeliverDecider, PolicyEvent } from '../../policies/engine/types.ts
 import { testDeps } from '../../policies/node/hashing.ts'
 
 const NOW = Date.parse('2026-11-22T00:00:00Z')
-const ROUNDS = 15
-const PER_ROUND = 40_000
+const ROUNDS = 11
+/** Long enough for the coarse clock of thread CPU time. */
+const ROUND_MICROS = 80_000
 const EVENTS = 4096
 
 type Case = {
@@ -157,18 +159,18 @@ function cpuMicros(): number {
 }
 
 function measure({ name, floorUs, decider: subject, events }: Case): Row {
-  const times: number[] = []
   let kept = 0
-  for (let round = 0; round < ROUNDS + 3; round++) {
+  const round = (count: number): number => {
     const start = cpuMicros()
-    for (let i = 0; i < PER_ROUND; i++)
+    for (let i = 0; i < count; i++)
       if (subject.decide(events[i % events.length] as PolicyEvent, NOW).effect !== 'deny') kept++
-    const us = (cpuMicros() - start) / PER_ROUND
-    // The first rounds warm the compiler up.
-    if (round >= 3) times.push(us)
+    return (cpuMicros() - start) / count
   }
+  // The first rounds warm the compiler up and say how long a round must be.
+  for (let warm = 0; warm < 5; warm++) round(20_000)
+  const count = Math.min(2_000_000, Math.max(20_000, Math.round(ROUND_MICROS / Math.max(round(50_000), 0.05))))
+  const times = Array.from({ length: ROUNDS }, () => round(count)).sort((a, b) => a - b)
   if (kept === 0) throw new Error(`${name}: nothing was allowed, so nothing was measured`)
-  times.sort((a, b) => a - b)
   return { name, floorUs, bestUs: times[0] as number, medianUs: times[times.length >> 1] as number }
 }
 
@@ -178,8 +180,11 @@ function measureUnseen(rules: number): Row {
   const times: number[] = []
   let serial = 0
   for (let round = 0; round < 8; round++) {
+    // Flat strings, as decoding a log entry makes them.
     const events = plain(
-      Array.from({ length: 20_000 }, () => `/app-${(serial * 7919) % rules}/instance-${serial++}/state` as Key),
+      Array.from({ length: 60_000 }, () =>
+        keyFromBytes(encoder.encode(`/app-${(serial * 7919) % rules}/instance-${serial++}/state`)),
+      ),
     )
     const start = cpuMicros()
     for (const event of events) subject.decide(event, NOW)

@@ -12,6 +12,8 @@ export const MAX_GLOB_SEGMENTS = 32
 /** `**` costs one try per segment of the key, two of them the square of it. */
 export const MAX_DEEP_PER_GLOB = 2
 export const MAX_STARS_PER_SEGMENT = 4
+/** Different `a*b` segments at one place of the key space; each is tried for each key that comes by. */
+export const MAX_PATTERNS_PER_NODE = 1024
 export const MAX_TRANSFORMS_PER_RULE = 64
 export const MAX_POINTER_SEGMENTS = 16
 export const MAX_KEY_TRANSFORMS = 4

@@ -11,6 +11,7 @@ import type { SubscriberCondition } from './condition.ts'
 import { byteRate, eventRate, NO_PERSONAL_DATA } from './document.ts'
 import type { RegionPolicy } from './document.ts'
 import { parseGlob } from './glob.ts'
+import { TooManyPatterns } from './glob-trie.ts'
 import { KeyMatcher } from './key-matcher.ts'
 import { manifestOf } from './manifest.ts'
 import { PlanTable } from './plan.ts'
@@ -174,12 +175,14 @@ function compileSet(
       for (const place of to.regions ?? []) named.regions.add(place)
       for (const audience of to.audience ?? []) named.audiences.add(audience)
     }
+    const matcher = matcherOf(rules, used, issues)
+    if (matcher === undefined) continue
     sources.set(region, {
       region,
       regime: regimes.get(region) ?? '',
       documents: new Map(own.map((d) => [d.policy.metadata.name, d.path])),
       rules,
-      matcher: new KeyMatcher([...rules, ...used.map(({ keys }) => ({ keys, except: [] }))]),
+      matcher,
       plans: new PlanTable(),
       values: new ValueMemo(),
       schemas: used,
@@ -189,6 +192,27 @@ function compileSet(
     })
   }
   return { sources, ...named, conditions, deps }
+}
+
+function matcherOf(
+  rules: readonly CompiledRule[],
+  schemas: readonly ValueSchema[],
+  issues: PolicyIssue[],
+): KeyMatcher | undefined {
+  try {
+    return new KeyMatcher([...rules, ...schemas.map(({ keys }) => ({ keys, except: [] }))])
+  } catch (e) {
+    if (!(e instanceof TooManyPatterns)) throw e
+    const rule = rules[e.id < 0 ? -1 - e.id : e.id]
+    issues.push({
+      level: 'error',
+      code: 'too-many',
+      file: rule?.file ?? '',
+      ...(rule === undefined ? {} : { rule: rule.id }),
+      message: `the bundle has ${e.message} of its keys`,
+    })
+    return undefined
+  }
 }
 
 const destination = (

@@ -19,6 +19,7 @@ import type { ValueMemo } from './value-memo.ts'
 import type { ValueSchema } from './value-schema.ts'
 
 const deny = (reason: DenyReason): Decision => Object.freeze({ effect: 'deny', reason })
+const NONE: readonly string[] = []
 const FAILED = deny('error')
 const TOO_LONG = deny('key-too-long')
 const RESERVED = deny('key-reserved')
@@ -33,6 +34,8 @@ export class Decider {
   readonly #source: CompiledSource
   readonly #deps: PolicyDeps
   readonly #egress: boolean
+  /** Source keys that look like the outcome of a keyTransform must not leave. */
+  readonly #checksKeys: boolean
   readonly #plans: (Plan | undefined)[] = []
   readonly #values: ValueMemo
   readonly #out = new BytesOut()
@@ -43,11 +46,25 @@ export class Decider {
     this.#egress = scope.stage === 'egress'
     this.fit = fitRules(source, scope)
     this.#values = source.values
+    this.#checksKeys = this.#egress && source.transformsKeys
   }
 
   decide(event: PolicyEvent, now: number): Decision {
     try {
-      const admitted = this.#admit(event, now)
+      const set = this.#source.matcher.lookup(event.key)
+      if (set === undefined) return TOO_LONG
+      const plan = this.#plan(set, now)
+      const rules = plan.plainPut
+      if (
+        rules !== undefined &&
+        event.op === 'put' &&
+        event.value !== undefined &&
+        event.withheld === undefined &&
+        !this.#checksKeys
+      ) {
+        return { effect: 'allow', key: event.key, value: event.value, transforms: NONE, rules }
+      }
+      const admitted = this.#admit(event, plan)
       return 'effect' in admitted ? admitted : this.#release(event, admitted)
     } catch {
       return FAILED
@@ -56,7 +73,9 @@ export class Decider {
 
   visible(event: PolicyEvent, now: number): Visibility {
     try {
-      const admitted = this.#admit(event, now)
+      const set = this.#source.matcher.lookup(event.key)
+      if (set === undefined) return 'hidden'
+      const admitted = this.#admit(event, this.#plan(set, now))
       if ('effect' in admitted) return admitted === PREV_UNKNOWN ? 'unknown' : 'hidden'
       const { keyTransform } = admitted.plan
       if (keyTransform.length === 0) return 'visible'
@@ -67,13 +86,10 @@ export class Decider {
   }
 
   /** Whether the event is in view at all: a denial, or what to do with it. */
-  #admit(event: PolicyEvent, now: number): Decision | Admitted {
-    const set = this.#source.matcher.lookup(event.key)
-    if (set === undefined) return TOO_LONG
-    const plan = this.#plan(set, now)
+  #admit(event: PolicyEvent, plan: Plan): Decision | Admitted {
     const own = event.op === 'put' ? plan.put : plan.delete
     if (own.constant !== undefined) return own.constant
-    if (this.#egress && this.#source.transformsKeys && looksTransformed(event.key)) return RESERVED
+    if (this.#checksKeys && looksTransformed(event.key)) return RESERVED
     let unknown = false
     for (const { rule, decision, failed } of own.denies) {
       const answer = this.#ask(rule, event)
@@ -157,7 +173,7 @@ export class Decider {
 
   #plan(set: MatchSet, now: number): Plan {
     const known = set.id >= 0 ? this.#plans[set.id] : undefined
-    if (known !== undefined && known.from <= now && now < known.until) return known
+    if (known !== undefined && (known.timeless || (known.from <= now && now < known.until))) return known
     const plan = this.#source.plans.plan(this.#source, set, this.fit, this.#egress, now)
     if (set.id >= 0) this.#plans[set.id] = plan
     return plan

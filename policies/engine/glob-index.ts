@@ -1,50 +1,84 @@
-// All globs of a source region in one trie over segments, so that the cost of a key does not grow with the number of rules.
-// Owns: building the trie and walking a key through it without allocating. Does not own: what a hit means (match-set.ts).
-// Literal children of all nodes live in one open-addressed table keyed by (node, hash of the segment); hits are verified byte by byte.
+// All globs of a source region in one trie over segments, so that the cost of a key hardly grows with the number of rules.
+// Owns: packing the trie and walking a key through it without allocating. Does not own: what a hit means (key-matcher.ts).
+// A large index is bound by memory, not by instructions, hence the packing: eight numbers per node, six per literal child, all segment
+// bytes in one array. Literal children of all nodes share one open-addressed table keyed by (node, hash of the segment); a hash only
+// finds a candidate, the bytes decide, or a crafted key could pass for an allowed one.
 
 import type { Key } from '#protocol/bytes.ts'
 import { MAX_KEY_BYTES, MAX_KEY_SEGMENTS } from './bounds.ts'
 import { piecesMatch } from './glob.ts'
 import type { Glob } from './glob.ts'
-
-type Node = {
-  /** Ids of globs that end here. */
-  readonly ends: number[]
-  /** Ids of globs whose trailing `**` starts here: they match if at least one segment is left. */
-  readonly tails: number[]
-  readonly patterns: { readonly pieces: readonly string[]; readonly text: string; readonly child: number }[]
-  star: number
-  /** Where globs with an inner `**` at this place go on, after any number of segments. */
-  deep: number
-  literals: number
-}
+import { buildTrie } from './glob-trie.ts'
+import type { Pattern } from './glob-trie.ts'
 
 const SLASH = 47
 const FNV_START = 0x811c9dc5
 const FNV_PRIME = 0x01000193
 
+// Fields of a node.
+const NODE = 8
+const STAR = 0
+const DEEP = 1
+const LITERALS = 2
+const ENDS = 3
+const ENDS_STOP = 4
+const TAILS = 5
+const TAILS_STOP = 6
+const PATTERNS = 7
+
+// Fields of a literal child.
+const LINK = 6
+const PARENT = 0
+const HASH = 1
+const CHILD = 2
+const BYTES = 3
+const LENGTH = 4
+
 export class GlobIndex {
-  readonly #nodes: Node[] = []
-  #table: Int32Array
-  #mask: number
-  #entries = 0
-  /** Per literal child: its parent, its segment and its node. */
-  readonly #parents: number[] = []
-  readonly #texts: string[] = []
-  readonly #children: number[] = []
+  readonly #nodes: Int32Array
+  readonly #ids: Int32Array
+  readonly #links: Int32Array
+  readonly #bytes: Uint8Array
+  /** Slot to link number + 1; 0 is empty. Never more than half full. */
+  readonly #table: Int32Array
+  readonly #patterns: readonly (readonly Pattern[])[]
 
   // Scratch of one walk; a walk is synchronous and never re-enters.
   readonly #starts = new Int32Array(MAX_KEY_SEGMENTS + 1)
   readonly #hashes = new Int32Array(MAX_KEY_SEGMENTS)
   #count = 0
-  #key: string = ''
+  #key = ''
   #hits: number[] = []
 
   constructor(globs: Iterable<{ readonly glob: Glob; readonly id: number }>) {
-    this.#table = new Int32Array(16)
-    this.#mask = 15
-    this.#node()
-    for (const { glob, id } of globs) this.#add(glob, id)
+    const trie = buildTrie(globs)
+    const nodes = new Int32Array(NODE * trie.length)
+    const ids: number[] = []
+    const patterns: (readonly Pattern[])[] = [[]]
+    const links: number[] = []
+    const texts: string[] = []
+    let length = 0
+    for (const [at, node] of trie.entries()) {
+      const start = ids.length
+      for (const id of node.ends) ids.push(id)
+      const ends = ids.length
+      for (const id of node.tails) ids.push(id)
+      const own = node.patterns.size === 0 ? 0 : patterns.push([...node.patterns.values()]) - 1
+      nodes.set([node.star, node.deep, node.literals.size, start, ends, ends, ids.length, own], NODE * at)
+      for (const [text, child] of node.literals) {
+        links.push(at, hashText(text), child, length, text.length, 0)
+        texts.push(text)
+        length += text.length
+      }
+    }
+    this.#nodes = nodes
+    this.#ids = Int32Array.from(ids)
+    this.#patterns = patterns
+    this.#links = Int32Array.from(links)
+    this.#bytes = new Uint8Array(length)
+    let at = 0
+    for (const text of texts) for (let i = 0; i < text.length; i++) this.#bytes[at++] = text.charCodeAt(i)
+    this.#table = tableOf(this.#links)
   }
 
   /**
@@ -84,124 +118,80 @@ export class GlobIndex {
   }
 
   #walk(at: number, segment: number): void {
-    const node = this.#nodes[at] as Node
-    if (node.deep !== 0) for (let rest = segment; rest <= this.#count; rest++) this.#walk(node.deep, rest)
+    const nodes = this.#nodes
+    const node = NODE * at
+    const deep = nodes[node + DEEP] as number
+    if (deep !== 0) for (let rest = segment; rest <= this.#count; rest++) this.#walk(deep, rest)
     if (segment === this.#count) {
-      for (let i = 0; i < node.ends.length; i++) this.#hits.push(node.ends[i] as number)
+      this.#report(nodes[node + ENDS] as number, nodes[node + ENDS_STOP] as number)
       return
     }
-    for (let i = 0; i < node.tails.length; i++) this.#hits.push(node.tails[i] as number)
-    if (node.literals !== 0) {
+    this.#report(nodes[node + TAILS] as number, nodes[node + TAILS_STOP] as number)
+    if (nodes[node + LITERALS] !== 0) {
       const child = this.#find(at, segment)
       if (child !== 0) this.#walk(child, segment + 1)
     }
-    if (node.star !== 0) this.#walk(node.star, segment + 1)
-    if (node.patterns.length > 0) {
+    const star = nodes[node + STAR] as number
+    if (star !== 0) this.#walk(star, segment + 1)
+    const patterns = nodes[node + PATTERNS] as number
+    if (patterns !== 0) {
       const start = this.#starts[segment] as number
       const end = (this.#starts[segment + 1] as number) - 1
-      for (const pattern of node.patterns) {
+      for (const pattern of this.#patterns[patterns] as readonly Pattern[]) {
         if (piecesMatch(pattern.pieces, this.#key, start, end)) this.#walk(pattern.child, segment + 1)
       }
     }
   }
 
+  #report(start: number, stop: number): void {
+    for (let i = start; i < stop; i++) this.#hits.push(this.#ids[i] as number)
+  }
+
+  /** The literal child of a node for a segment of the key, or 0, which is the root and nobody's child. */
   #find(parent: number, segment: number): number {
     const start = this.#starts[segment] as number
     const length = (this.#starts[segment + 1] as number) - 1 - start
-    let slot = mix(parent, this.#hashes[segment] as number) & this.#mask
+    const hash = this.#hashes[segment] as number
+    const links = this.#links
+    const mask = this.#table.length - 1
+    let slot = mix(parent, hash) & mask
     for (;;) {
-      const entry = (this.#table[slot] as number) - 1
-      if (entry < 0) return 0
-      if (this.#parents[entry] === parent) {
-        const text = this.#texts[entry] as string
-        if (text.length === length && sameBytes(this.#key, start, text)) return this.#children[entry] as number
+      const link = LINK * ((this.#table[slot] as number) - 1)
+      if (link < 0) return 0
+      if (links[link + HASH] === hash && links[link + PARENT] === parent && links[link + LENGTH] === length) {
+        if (this.#same(start, length, links[link + BYTES] as number)) return links[link + CHILD] as number
       }
-      slot = (slot + 1) & this.#mask
+      slot = (slot + 1) & mask
     }
   }
 
-  #node(): number {
-    this.#nodes.push({ ends: [], tails: [], patterns: [], star: 0, deep: 0, literals: 0 })
-    return this.#nodes.length - 1
+  #same(start: number, length: number, at: number): boolean {
+    const key = this.#key
+    for (let i = 0; i < length; i++) if (key.charCodeAt(start + i) !== this.#bytes[at + i]) return false
+    return true
   }
+}
 
-  #add(glob: Glob, id: number): void {
-    let at = 0
-    for (const [i, segment] of glob.segments.entries()) {
-      const node = this.#nodes[at] as Node
-      if (segment.kind === 'deep') {
-        if (i === glob.segments.length - 1) {
-          node.tails.push(id)
-          return
-        }
-        if (node.deep === 0) node.deep = this.#node()
-        at = node.deep
-      } else if (segment.kind === 'literal') at = this.#literal(at, segment.bytes)
-      else if (segment.pieces.length === 2 && segment.pieces[0] === '' && segment.pieces[1] === '') {
-        if (node.star === 0) node.star = this.#node()
-        at = node.star
-      } else {
-        const text = segment.pieces.join('*')
-        let pattern = node.patterns.find((p) => p.text === text)
-        if (pattern === undefined) {
-          pattern = { pieces: segment.pieces, text, child: this.#node() }
-          node.patterns.push(pattern)
-        }
-        at = pattern.child
-      }
-    }
-    ;(this.#nodes[at] as Node).ends.push(id)
+function tableOf(links: Int32Array): Int32Array {
+  const count = links.length / LINK
+  let size = 16
+  while (size < 2 * count) size *= 2
+  const table = new Int32Array(size)
+  for (let link = 0; link < count; link++) {
+    let slot = mix(links[LINK * link + PARENT] as number, links[LINK * link + HASH] as number) & (size - 1)
+    while (table[slot] !== 0) slot = (slot + 1) & (size - 1)
+    table[slot] = link + 1
   }
-
-  #literal(parent: number, text: string): number {
-    let slot = this.#slotOf(parent, text)
-    const existing = (this.#table[slot] as number) - 1
-    if (existing >= 0) return this.#children[existing] as number
-    if ((this.#entries + 1) * 2 > this.#table.length) {
-      this.#grow()
-      slot = this.#slotOf(parent, text)
-    }
-    const child = this.#node()
-    this.#parents.push(parent)
-    this.#texts.push(text)
-    this.#children.push(child)
-    this.#table[slot] = ++this.#entries
-    ;(this.#nodes[parent] as Node).literals++
-    return child
-  }
-
-  /** The slot that holds (parent, text), or the empty one where it belongs. */
-  #slotOf(parent: number, text: string): number {
-    let slot = mix(parent, hashText(text)) & this.#mask
-    for (;;) {
-      const entry = (this.#table[slot] as number) - 1
-      if (entry < 0 || (this.#parents[entry] === parent && this.#texts[entry] === text)) return slot
-      slot = (slot + 1) & this.#mask
-    }
-  }
-
-  #grow(): void {
-    this.#table = new Int32Array(this.#table.length * 2)
-    this.#mask = this.#table.length - 1
-    for (let entry = 0; entry < this.#entries; entry++) {
-      const slot = this.#slotOf(this.#parents[entry] as number, this.#texts[entry] as string)
-      this.#table[slot] = entry + 1
-    }
-  }
+  return table
 }
 
 function hashText(text: string): number {
   let hash = FNV_START
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), FNV_PRIME)
-  return hash
+  return hash | 0
 }
 
 function mix(parent: number, hash: number): number {
   const x = Math.imul(parent, 0x9e3779b1) ^ hash
   return (x ^ (x >>> 15)) >>> 0
-}
-
-function sameBytes(key: string, start: number, text: string): boolean {
-  for (let i = 0; i < text.length; i++) if (key.charCodeAt(start + i) !== text.charCodeAt(i)) return false
-  return true
 }

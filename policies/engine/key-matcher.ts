@@ -20,7 +20,10 @@ export class KeyMatcher {
   readonly #keys: (Key | undefined)[] = slots()
   readonly #found: (MatchSet | undefined)[] = slots()
   readonly #interned = new Map<number, MatchSet[]>()
-  #sets = 0
+  /** The commonest sets, found without hashing: no rule, and one rule. */
+  readonly #none: MatchSet = { id: 0, rules: [] }
+  readonly #singles: (MatchSet | undefined)[]
+  #sets = 1
   readonly #hits: number[] = []
 
   constructor(rules: readonly { readonly keys: readonly Glob[]; readonly except: readonly Glob[] }[]) {
@@ -31,6 +34,7 @@ export class KeyMatcher {
     }
     this.#index = new GlobIndex(globs)
     this.#ruleCount = rules.length
+    this.#singles = Array.from({ length: rules.length }, () => undefined)
   }
 
   /** Undefined for a key beyond the bounds, for which no rule may be evaluated. */
@@ -53,7 +57,10 @@ export class KeyMatcher {
     const hits = this.#hits
     hits.length = 0
     if (!this.#index.match(key, hits)) return undefined
-    if (hits.length > 1) hits.sort(ascending)
+    if (hits.length === 0) return this.#none
+    const only = hits[0] as number
+    if (hits.length === 1 && only >= 0) return (this.#singles[only] ??= this.#intern(hits, 0, 1, only))
+    hits.sort(ascending)
     // Exclusions are negative, hence first; what is left is compacted in place.
     let from = 0
     while (from < hits.length && (hits[from] as number) < 0) from++
@@ -67,6 +74,9 @@ export class KeyMatcher {
       hits[from + count++] = rule
       hash = (Math.imul(hash, 0x01000193) ^ rule) | 0
     }
+    if (count === 0) return this.#none
+    const first = hits[from] as number
+    if (count === 1) return (this.#singles[first] ??= this.#intern(hits, from, 1, first))
     return this.#intern(hits, from, count, hash)
   }
 

@@ -34,6 +34,10 @@ export type Plan = {
   /** Holds for from <= now < until. */
   readonly from: number
   readonly until: number
+  /** It holds at any time: nothing in it lapses. */
+  readonly timeless: boolean
+  /** The rules that allow every put as it is: no condition, schema, transform or key transform has a say. The usual case, kept close. */
+  readonly plainPut: readonly string[] | undefined
   readonly put: OpPlan
   readonly delete: OpPlan
   readonly keyTransform: readonly KeyTransform[]
@@ -80,10 +84,15 @@ function makePlan(source: CompiledSource, set: MatchSet, fit: Fit, checkSchemas:
     else until = Math.min(until, expires)
   }
   const keys = keyTransformOf(rules, fit)
+  const put = opPlan(rules, fit, 'put', keys === 'conflict', now)
+  const settled = put.constant === undefined && put.denies.length === 0 && put.conditional.length === 0
+  const untouched = keys.length === 0 && schemas.length === 0 && !put.outcome.touchesValue
   return {
     from,
     until,
-    put: opPlan(rules, fit, 'put', keys === 'conflict', now),
+    timeless: from === Number.NEGATIVE_INFINITY && until === Number.POSITIVE_INFINITY,
+    plainPut: settled && untouched ? put.outcome.rules : undefined,
+    put,
     delete: opPlan(rules, fit, 'delete', keys === 'conflict', now),
     keyTransform: keys === 'conflict' ? [] : keys,
     keyDescriptors: keys === 'conflict' ? [] : keys.map(keyDescriptor),
