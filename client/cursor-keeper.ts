@@ -1,5 +1,5 @@
 // Keeping one watch's position across restarts of the application.
-// Owns: when to save (after the consumer took a change, at most once a second, one save at a time) and the last save.
+// Owns: when to save (within a second after the consumer took a change, one save at a time) and the last save.
 // Refuses: where cursors are kept; that is the application's CursorStore.
 
 import type { Context } from './context.ts'
@@ -13,7 +13,7 @@ export interface CursorStore {
   save(name: string, cursor: string): Promise<void> | void
 }
 
-const SAVE_EVERY_MS = 1_000
+const SAVE_AFTER_MS = 1_000
 
 export class CursorKeeper {
   readonly #context: Context
@@ -23,7 +23,6 @@ export class CursorKeeper {
   #saved: string | undefined
   #running: Promise<void> | undefined
   #cancel: (() => void) | undefined
-  #lastAt = Number.NEGATIVE_INFINITY
 
   /** `taken`: where the watch starts, a vector of its own that only {@link took} moves. */
   constructor(context: Context, store: CursorStore, name: string, taken: PositionVector) {
@@ -35,46 +34,31 @@ export class CursorKeeper {
 
   /** The consumer came back for the next change, so it is done with this one. */
   took(advances: readonly Advance[]): void {
-    const { clock } = this.#context
     this.#taken.apply(advances)
-    if (this.#cancel !== undefined || this.#running !== undefined) return
-    const wait = this.#lastAt + SAVE_EVERY_MS - clock.now()
-    if (wait <= 0) this.#start()
-    else {
-      this.#cancel = clock.after(wait, () => {
-        this.#cancel = undefined
-        this.#start()
-      })
-    }
+    this.#cancel ??= this.#context.clock.after(SAVE_AFTER_MS, () => {
+      this.#running = this.#save()
+    })
   }
 
   /** Saves what was taken and not yet saved. Never rejects. */
   async flush(): Promise<void> {
     this.#cancel?.()
-    this.#cancel = undefined
     await this.#running
     await this.#save()
   }
 
-  #start(): void {
-    this.#running = this.#save().finally(() => {
-      this.#running = undefined
-      // Changes were taken while the store was busy.
-      if (this.#taken.cursor() !== this.#saved) this.took([])
-    })
-  }
-
   async #save(): Promise<void> {
-    const { clock, notice } = this.#context
     const cursor = this.#taken.cursor()
-    this.#lastAt = clock.now()
-    if (cursor === undefined || cursor === this.#saved) return
     try {
-      await this.#store.save(this.#name, cursor)
+      if (cursor !== undefined && cursor !== this.#saved) await this.#store.save(this.#name, cursor)
     } catch (cause) {
-      notice({ code: 'cursor-store-failed', message: 'the cursor could not be saved', watch: this.#name, cause })
+      const message = 'the cursor could not be saved'
+      this.#context.notice({ code: 'cursor-store-failed', message, watch: this.#name, cause })
     }
     // Also after a failure: the next change saves a later one, and a broken store is not asked in a loop.
     this.#saved = cursor
+    this.#cancel = undefined
+    // Changes were taken while the store was busy.
+    if (this.#taken.cursor() !== cursor) this.took([])
   }
 }

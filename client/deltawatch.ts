@@ -6,7 +6,7 @@
 //   for await (const change of dw.watch({ prefix: '/config/' })) apply(change)
 
 import type { Cursor } from '../protocol/cursor.ts'
-import type { ClusterFrame, ClusterStatus, WelcomeFrame } from '../protocol/frames.ts'
+import type { ClusterFrame, ClusterState, WelcomeFrame } from '../protocol/frames.ts'
 import type { Context } from './context.ts'
 import type { Ended } from './core/link-state.ts'
 import type { Start } from './core/vector.ts'
@@ -16,6 +16,7 @@ import type { Link } from './link.ts'
 import { Listeners } from './listeners.ts'
 import { LiveState } from './live-state.ts'
 import { askOf, type DeltaWatchOptions, settle, type StateRequest, type WatchRequest } from './options.ts'
+import { onAbort } from './ports.ts'
 import { type Sink, Subscription, type WatchAsk } from './subscription.ts'
 import { Watch } from './watch.ts'
 
@@ -45,8 +46,8 @@ export type { Watch } from './watch.ts'
 /** The connection, in the words an application can show. `lane` is 0 except for extra connections of equal watches. */
 export type ConnectionState = { readonly lane: number } & (
   | { readonly phase: 'idle' }
-  /** Getting a token and an open socket, then the gateway's welcome. */
-  | { readonly phase: 'dialing' | 'greeting'; readonly attempt: number }
+  /** Getting a token, an open socket and the gateway's welcome. */
+  | { readonly phase: 'dialing'; readonly attempt: number }
   /** `dev`: the gateway runs without authentication. */
   | { readonly phase: 'open'; readonly session: string; readonly dev: boolean }
   | { readonly phase: 'waiting'; readonly attempt: number; readonly retryInMs: number; readonly ended: Ended }
@@ -54,9 +55,15 @@ export type ConnectionState = { readonly lane: number } & (
   | { readonly phase: 'closed'; readonly ended: Ended | undefined }
 )
 
-export type ClusterInfo = ClusterStatus & {
+export type ClusterInfo = {
+  readonly region: string | undefined
+  readonly state: ClusterState
+  readonly epoch?: string | undefined
+  readonly revision?: string | undefined
+  /** Milliseconds since the last proof that nothing is missing up to `revision`, when the gateway told. */
+  readonly ageMs?: number | undefined
   /** RFC 3339, gateway clock; when the state was entered, as far as this connection was told. */
-  readonly since?: string
+  readonly since?: string | undefined
 }
 
 type Events = {
@@ -77,7 +84,7 @@ export class DeltaWatch {
   readonly #listeners: { readonly [K in keyof Events]: Listeners<Events[K]> }
   /** Watches that are being read. */
   readonly #watches = new Set<Watch>()
-  #closed = false
+  readonly #unlisten: () => void
   #next = 1
 
   /** Connects with the first watch. Throws {@link WatchError} for an option that cannot work. */
@@ -91,8 +98,7 @@ export class DeltaWatch {
       changed: (link) => this.#listeners.state.emit(this.#stateOf(link)),
       fleet: (frame) => this.#fleet(frame),
     })
-    options.signal?.addEventListener('abort', this.#onAbort, { once: true })
-    if (options.signal?.aborted === true) this.#onAbort()
+    this.#unlisten = onAbort(options.signal, () => void this.close())
   }
 
   /** The state of the first connection. */
@@ -112,19 +118,16 @@ export class DeltaWatch {
 
   /** Connects without a watch; resolves when the gateway welcomed this client, rejects when it never will. */
   async connect(): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    const check = (state: ConnectionState): void => {
-      if (state.lane !== 0) return
-      if (state.phase === 'open') resolve()
-      if (state.phase === 'closed') reject(closedFor(state.ended))
-    }
-    const stop = this.on('state', check)
-    try {
-      check(this.connection)
-      if (!this.#closed) this.#lanes.first.start()
-      await promise
-    } finally {
-      stop()
+    for (this.#lanes.first.start(); ; ) {
+      const { connection } = this
+      if (connection.phase === 'open') return
+      if (connection.phase === 'closed') throw closedFor(connection.ended)
+      await new Promise<void>((resolve) => {
+        const stop = this.on('state', () => {
+          stop()
+          resolve()
+        })
+      })
     }
   }
 
@@ -155,29 +158,25 @@ export class DeltaWatch {
   /** A live map of the selected keys, per cluster, kept right across reconnects, resyncs and policy changes. */
   state(request: StateRequest): LiveState {
     const ask = askOf(request)
-    const { signal } = request
     const live: LiveState = new LiveState({
       context: this.#context,
       connected: () => this.connection.phase === 'open',
       stateOf: (cluster) => this.#clusters.get(cluster)?.state,
       close: () => {
-        signal?.removeEventListener('abort', close)
+        unlisten()
         subscription.end()
         this.#lanes.remove(subscription)
       },
     })
-    const close = (): void => live.close()
     const start = { start: 'snapshot', default: undefined }
     const subscription = this.#open(ask, start, undefined, `state-${this.#next++}`, live.sink())
-    signal?.addEventListener('abort', close, { once: true })
-    if (signal?.aborted === true) close()
+    const unlisten = onAbort(request.signal, () => live.close())
     return live
   }
 
   /** Ends every watch, saves their cursors and closes the connections. Never rejects. */
   async close(): Promise<void> {
-    this.#closed = true
-    this.#options.signal?.removeEventListener('abort', this.#onAbort)
+    this.#unlisten()
     const watches = [...this.#watches].map((watch) => watch.close())
     this.#lanes.close()
     await Promise.all(watches)
@@ -186,8 +185,6 @@ export class DeltaWatch {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }
-
-  readonly #onAbort = (): void => void this.close()
 
   #open(ask: WatchAsk, start: Start, cursor: Cursor | undefined, name: string, sink: Sink): Subscription {
     const options = {
@@ -219,14 +216,7 @@ export class DeltaWatch {
     const { cluster, state, since, lastRevision } = frame
     const known = this.#clusters.get(cluster)
     const region = frame.region ?? known?.region
-    const revision = lastRevision ?? known?.revision
-    this.#tell(cluster, {
-      ...known,
-      region: region ?? '',
-      state,
-      since,
-      ...(revision === undefined ? {} : { revision }),
-    })
+    this.#tell(cluster, { ...known, region, state, since, revision: lastRevision ?? known?.revision })
     return region
   }
 

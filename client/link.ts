@@ -119,7 +119,7 @@ export class Link implements Wire {
     }
     if (state.phase === 'waiting' && state.looping) {
       const { code, reason } = state.ended
-      const message = `${state.attempt} connections in a row ended early, the last one with ${code} ${reason}`
+      const message = `${state.attempt} connections in a row ended early: ${code} ${reason}`
       this.#context.notice({ code: 'fast-loop', message })
     }
     this.#host.changed(this)
@@ -220,17 +220,34 @@ export class Link implements Wire {
       case 'watching':
         this.#ids.get(frame.id)?.frame(frame, size)
         return
-      case 'cluster':
-        return this.#cluster(frame, size)
-      case 'welcome':
-        return this.#welcome(frame)
       case 'unwatched':
         this.#ids.get(frame.id)?.unwatched()
         return
-      case 'error':
-        return this.#error(frame)
-      case 'goodbye':
-        return this.#goodbye(frame)
+      case 'cluster': {
+        const region = this.#host.fleet(frame)
+        for (const subscription of this.#subscriptions) {
+          if (subscription.follows(frame.cluster, region)) subscription.frame(frame, size)
+        }
+        return
+      }
+      case 'welcome': {
+        const { session, heartbeatMs, dev } = frame
+        this.#host.fleet(frame)
+        this.#token.plan()
+        this.#input({ kind: 'welcomed', session, heartbeatMs, dev: dev === true })
+        return
+      }
+      case 'error': {
+        const subscription = this.#ids.get(frame.id ?? '')
+        if (subscription !== undefined) subscription.refused(frame)
+        else this.#context.notice({ code: 'gateway-error', message: `${frame.code}: ${frame.message}` })
+        return
+      }
+      case 'goodbye': {
+        const { code, reason, retryAfterMs } = frame
+        this.#input({ kind: 'goodbye', ended: { code, reason, retryAfterMs } })
+        return
+      }
       case 'authed':
         this.#token.accepted(frame.expiresAt)
         return
@@ -241,30 +258,5 @@ export class Link implements Wire {
         // A newer gateway may send frames this version does not know.
         frame satisfies never
     }
-  }
-
-  #welcome(frame: WelcomeFrame): void {
-    this.#host.fleet(frame)
-    this.#token.plan()
-    const { session, heartbeatMs } = frame
-    this.#input({ kind: 'welcomed', session, heartbeatMs, dev: frame.dev === true })
-  }
-
-  #cluster(frame: ClusterFrame, size: number): void {
-    const region = this.#host.fleet(frame)
-    for (const subscription of this.#subscriptions) {
-      if (subscription.follows(frame.cluster, region)) subscription.frame(frame, size)
-    }
-  }
-
-  #error(frame: ServerFrame & { type: 'error' }): void {
-    const subscription = frame.id === undefined ? undefined : this.#ids.get(frame.id)
-    if (subscription !== undefined) return subscription.refused(frame)
-    this.#context.notice({ code: 'gateway-error', message: `${frame.code}: ${frame.message}` })
-  }
-
-  #goodbye(frame: ServerFrame & { type: 'goodbye' }): void {
-    const { code, reason, retryAfterMs } = frame
-    this.#input({ kind: 'goodbye', ended: { code, reason, retryAfterMs } })
   }
 }

@@ -40,7 +40,11 @@ type Known = {
   place: { readonly epoch: string; readonly revision: string } | undefined
   provedAt: number | undefined
   resyncing: boolean
+  /** `ready` waits for its first snapshot. */
+  awaited: boolean
 }
+
+const OUT: readonly string[] = ['removed', 'denied']
 
 export class LiveState {
   /** Resolves when every cluster that the gateway can serve has its first snapshot, or when the watch ended before. */
@@ -53,7 +57,7 @@ export class LiveState {
   readonly #differences: Listeners<Difference>
   readonly #setReady: () => void
   readonly #setClosed: (error: WatchError | undefined) => void
-  #pending: Set<string> | undefined
+  #stage: 'new' | 'begun' | 'ready' = 'new'
 
   constructor(host: LiveStateHost) {
     this.#host = host
@@ -114,7 +118,7 @@ export class LiveState {
   sink(): Sink {
     return {
       take: (folded) => this.#take(folded),
-      began: (clusters) => this.#began(clusters),
+      began: (clusters) => this.#begin(clusters),
       ended: (error) => this.#end(error),
     }
   }
@@ -133,44 +137,43 @@ export class LiveState {
     this.#note(change)
     const difference = this.#map.apply(change)
     if (difference !== undefined && difference.changed.length > 0) this.#differences.emit(difference)
-    this.#settleWhenReady(change)
+    this.#checkReady()
   }
 
   #note(change: Change): void {
-    if (change.kind === 'cluster') {
-      const known = this.#of(change.cluster)
-      known.state = change.state
-      if (change.state === 'removed' || change.state === 'denied') known.place = undefined
+    if (change.kind === 'bookmark') {
+      for (const [cluster, mark] of Object.entries(change.clusters)) {
+        const known = this.#of(cluster)
+        known.state = mark.state
+        known.provedAt = this.#host.context.clock.now() - mark.ageMs
+      }
       return
     }
-    if (change.kind !== 'bookmark') return
-    for (const [cluster, mark] of Object.entries(change.clusters)) {
-      const known = this.#of(cluster)
-      known.state = mark.state
-      known.provedAt = this.#host.context.clock.now() - mark.ageMs
+    const known = this.#of(change.cluster)
+    if (change.kind === 'cluster') {
+      known.state = change.state
+      if (OUT.includes(change.state)) known.place = undefined
     }
+    // One cluster's trouble must not keep everybody from beginning with the others.
+    if (change.kind === 'snapshot' || known.state === 'unreachable' || OUT.includes(known.state)) known.awaited = false
   }
 
   /** The first answer says which clusters will send a snapshot; those are waited for, except out of reach. */
-  #began(clusters: Readonly<Record<string, Beginning>>): void {
-    for (const cluster of Object.keys(clusters)) this.#of(cluster)
-    if (this.#pending !== undefined) return
-    const { stateOf } = this.#host
-    this.#pending = new Set(
-      Object.keys(clusters).filter((cluster) => {
-        const outcome = clusters[cluster]?.outcome
-        return outcome === 'snapshot' || (outcome === 'waiting' && stateOf(cluster) !== 'unreachable')
-      }),
-    )
-    if (this.#pending.size === 0) this.#setReady()
+  #begin(clusters: Readonly<Record<string, Beginning>>): void {
+    for (const [cluster, { outcome }] of Object.entries(clusters)) {
+      const known = this.#of(cluster)
+      const comes = outcome === 'snapshot' || (outcome === 'waiting' && this.#host.stateOf(cluster) !== 'unreachable')
+      if (this.#stage === 'new') known.awaited = comes
+    }
+    if (this.#stage === 'new') this.#stage = 'begun'
+    this.#checkReady()
   }
 
-  #settleWhenReady(change: Change): void {
-    if (this.#pending === undefined || !('cluster' in change)) return
-    // One cluster's trouble must not keep everybody from beginning with the others.
-    const lost = change.kind === 'cluster' && ['unreachable', 'removed', 'denied'].includes(change.state)
-    if (change.kind === 'snapshot' || lost) this.#pending.delete(change.cluster)
-    if (this.#pending.size === 0) this.#setReady()
+  #checkReady(): void {
+    if (this.#stage !== 'begun') return
+    for (const { awaited } of this.#known.values()) if (awaited) return
+    this.#stage = 'ready'
+    this.#setReady()
   }
 
   #end(error: WatchError | undefined): void {
@@ -181,7 +184,7 @@ export class LiveState {
   #of(cluster: string): Known {
     let known = this.#known.get(cluster)
     if (known === undefined) {
-      known = { state: 'unknown', place: undefined, provedAt: undefined, resyncing: false }
+      known = { state: 'unknown', place: undefined, provedAt: undefined, resyncing: false, awaited: false }
       this.#known.set(cluster, known)
     }
     return known

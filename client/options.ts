@@ -70,7 +70,7 @@ const bad = (what: string): WatchError => new WatchError('client.bad-option', wh
 /** Throws {@link WatchError} `client.bad-option`. */
 export function settle(options: DeltaWatchOptions, notice: Context['notice']): Context {
   const found = options.WebSocket ?? (globalThis as { WebSocket?: SocketConstructor }).WebSocket
-  if (found === undefined) throw bad('WebSocket: this platform has none (Node has, from version 22 on); pass one')
+  if (found === undefined) throw bad('WebSocket: this platform has none; pass a constructor, or use Node >= 22')
   const { app, token } = options
   const context = {
     url: gatewayUrl(options.url),
@@ -101,9 +101,9 @@ function gatewayUrl(given: string | URL): string {
   } catch {
     throw bad(`url: "${String(given)}" is not a URL; write e.g. ws://127.0.0.1:7400/v1/watch`)
   }
-  if (url.username !== '' || url.password !== '') throw bad('url: it holds credentials; use the token option')
   url.protocol = url.protocol.replace(/^http/, 'ws')
   if (!/^wss?:$/.test(url.protocol)) throw bad(`url: "${url.protocol}" is neither ws: nor wss:`)
+  if (url.username + url.password !== '') throw bad('url: it holds credentials; use the token option')
   if (url.pathname === '/') url.pathname = '/v1/watch'
   return url.href
 }

@@ -1,5 +1,5 @@
 // What the client needs of its platform, as small as it is used.
-// Owns: the socket and clock ports, and the clock every platform has. Refuses: everything else of a platform.
+// Owns: the socket and clock ports, the clock every platform has, and listening to an AbortSignal. Refuses: everything else of a platform.
 
 export type SocketEvents = {
   readonly open: unknown
@@ -37,3 +37,10 @@ export const platformClock = (): ClientClock => ({
     return () => clearTimeout(timer)
   },
 })
+
+/** Calls `fn` when `signal` aborts, in a moment if it already has; the result stops listening. */
+export function onAbort(signal: AbortSignal | undefined, fn: () => void): () => void {
+  signal?.addEventListener('abort', fn)
+  if (signal?.aborted === true) queueMicrotask(fn)
+  return () => signal?.removeEventListener('abort', fn)
+}

@@ -60,7 +60,7 @@ export class TokenKeeper {
       if (generation === this.#generation && token !== undefined) this.#send(token)
     } catch (cause) {
       if (generation !== this.#generation) return
-      this.#context.notice({ code: 'token-failed', message: 'the token could not be refreshed; trying again', cause })
+      this.#context.notice({ code: 'token-failed', message: 'the token hook failed', cause })
       this.#refreshAfter(RETRY_MS)
     }
   }

@@ -2,7 +2,6 @@
 // Owns: three readers, each imported only by those who use it. Refuses: guessing; undefined means the value is not there
 // (withheld, oversize, `values: "none"`, a delete) or is not of the asked form.
 
-import { fromBase64 } from '../protocol/bytes.ts'
 import type { Value } from './core/changes.ts'
 
 /**
@@ -24,10 +23,9 @@ export function valueJson(of: Value): unknown {
 export function valueText(of: Value): string | undefined {
   if (of.text !== undefined) return of.text
   if (of.json !== undefined) return JSON.stringify(of.json)
-  const bytes = of.base64 === undefined ? undefined : fromBase64(of.base64)
-  if (bytes === undefined) return undefined
+  if (of.base64 === undefined) return undefined
   try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(valueBytes(of))
   } catch {
     return undefined
   }
@@ -35,7 +33,7 @@ export function valueText(of: Value): string | undefined {
 
 /** The value's bytes: exact for text and base64; of a JSON value those of {@link valueText}. */
 export function valueBytes(of: Value): Uint8Array | undefined {
-  if (of.base64 !== undefined) return fromBase64(of.base64)
+  if (of.base64 !== undefined) return Uint8Array.from(atob(of.base64), (byte) => byte.charCodeAt(0))
   const text = valueText(of)
   return text === undefined ? undefined : new TextEncoder().encode(text)
 }

@@ -11,9 +11,10 @@ import type { Context } from './context.ts'
 import { ChangeQueue } from './core/change-queue.ts'
 import type { Change } from './core/changes.ts'
 import type { Folded } from './core/telling.ts'
-import { type Advance, PositionVector, type Start } from './core/vector.ts'
+import { PositionVector, type Start } from './core/vector.ts'
 import { CursorKeeper, type CursorStore } from './cursor-keeper.ts'
 import { Refused, WatchError } from './errors.ts'
+import { onAbort } from './ports.ts'
 import type { Sink, Subscription } from './subscription.ts'
 
 export type WatchHost = {
@@ -43,12 +44,13 @@ export class Watch implements AsyncIterable<Change> {
   #subscription: Subscription | undefined
   /** Up to the change the consumer has in hand. */
   #reached = new PositionVector()
-  #inHand: readonly Advance[] = []
   #keeper: CursorKeeper | undefined
-  #begun: Promise<void> | undefined
+  #read = false
+  #unlisten: (() => void) | undefined
   #over = false
   #error: WatchError | undefined
-  #waiting: (() => void)[] = []
+  /** Ends the wait for the next change. */
+  #wake: (() => void) | undefined
   #slow = false
 
   constructor(host: WatchHost) {
@@ -95,27 +97,36 @@ export class Watch implements AsyncIterable<Change> {
     await this.close()
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<Change, undefined> {
-    if (this.#begun !== undefined) {
-      throw new WatchError('client.bad-option', 'a watch has one reader; call watch() again for another')
-    }
+  async *[Symbol.asyncIterator](): AsyncGenerator<Change, undefined, undefined> {
+    if (this.#read) throw new WatchError('client.bad-option', 'a watch has one reader; call watch() again')
+    this.#read = true
     this.#host.begun()
-    this.#begun = this.#begin()
-    // Its failure is the iteration's: next() awaits it. Nobody may ever call next().
-    this.#begun.catch(() => this.#finish(undefined))
-    return {
-      next: () => this.#next(),
-      return: async () => {
-        await this.close()
-        return { done: true, value: undefined }
-      },
+    try {
+      await this.#begin()
+      for (;;) {
+        const folded = this.#queue.shift()
+        this.#giveRoom()
+        if (folded === undefined) {
+          if (this.#error !== undefined) throw this.#error
+          if (this.#over) return undefined
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve
+          })
+          continue
+        }
+        this.#reached.apply(folded.advances)
+        if (folded.change !== undefined) yield folded.change
+        // The consumer came back for more, so it is done with this one.
+        this.#keeper?.took(folded.advances)
+      }
+    } finally {
+      await this.close()
     }
   }
 
   async #begin(): Promise<void> {
     const { signal, store, name, context } = this.#host
-    if (signal?.aborted === true) return this.#finish(undefined)
-    signal?.addEventListener('abort', this.#onAbort, { once: true })
+    this.#unlisten = onAbort(signal, () => void this.close())
     const { start, cursor } = await this.#start()
     if (this.#over) return
     this.#reached = new PositionVector(cursor)
@@ -136,7 +147,7 @@ export class Watch implements AsyncIterable<Change> {
     if (kept?.ok === true)
       return { start: { start: stored ?? '', default: fallback ?? 'snapshot' }, cursor: kept.cursor }
     if (kept !== undefined) {
-      const message = `the stored cursor cannot be decoded (${kept.reason}); starting from "${asked}"`
+      const message = `the cursor cannot be decoded (${kept.reason}); starting from "${asked}"`
       context.notice({ code: 'stored-cursor-unusable', message, watch: name })
     }
     const start = { start: asked, default: fallback }
@@ -154,43 +165,15 @@ export class Watch implements AsyncIterable<Change> {
     }
   }
 
-  async #next(): Promise<IteratorResult<Change, undefined>> {
-    await this.#begun
-    this.#keeper?.took(this.#inHand)
-    this.#inHand = []
-    for (;;) {
-      const folded = this.#queue.shift()
-      if (folded === undefined) {
-        this.#giveRoom()
-        if (this.#error !== undefined) {
-          const error = this.#error
-          this.#error = undefined
-          throw error
-        }
-        if (this.#over) return { done: true, value: undefined }
-        await new Promise<void>((resolve) => this.#waiting.push(resolve))
-        continue
-      }
-      this.#reached.apply(folded.advances)
-      this.#giveRoom()
-      if (folded.change === undefined) {
-        this.#keeper?.took(folded.advances)
-        continue
-      }
-      this.#inHand = folded.advances
-      return { done: false, value: folded.change }
-    }
-  }
-
   #take(folded: Folded): void {
     this.#queue.push(folded)
-    this.#wake()
+    this.#wake?.()
     const subscription = this.#subscription
     if (subscription === undefined || this.#slow || !this.#queue.full) return
     if (subscription.staging && this.#queue.weight < this.#host.context.maxQueue * STAGING_OVERDRAFT) return
     this.#slow = true
     subscription.hold()
-    const message = `${this.#queue.length} changes wait for the consumer; the watch rests until it caught up`
+    const message = `${this.#queue.length} changes wait for the consumer; the watch rests`
     this.#host.context.notice({ code: 'slow-consumer', message, watch: this.name })
   }
 
@@ -200,21 +183,15 @@ export class Watch implements AsyncIterable<Change> {
     this.#subscription?.release()
   }
 
-  readonly #onAbort = (): void => void this.close()
-
   #finish(error: WatchError | undefined): void {
     if (this.#over) return
     this.#over = true
     this.#error = error
-    this.#host.signal?.removeEventListener('abort', this.#onAbort)
+    this.#unlisten?.()
     const subscription = this.#subscription
     if (error === undefined) this.#queue.clear()
     subscription?.end()
     this.#host.closed(subscription)
-    this.#wake()
-  }
-
-  #wake(): void {
-    for (const wake of this.#waiting.splice(0)) wake()
+    this.#wake?.()
   }
 }

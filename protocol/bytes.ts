@@ -85,8 +85,8 @@ const reverse = (alphabet: string): Int8Array => {
   for (let i = 0; i < 64; i++) table[alphabet.charCodeAt(i)] = i
   return table
 }
-const FROM_STANDARD = reverse(STANDARD)
-const FROM_URL_SAFE = reverse(URL_SAFE)
+const FROM_STANDARD = /* @__PURE__ */ reverse(STANDARD)
+const FROM_URL_SAFE = /* @__PURE__ */ reverse(URL_SAFE)
 
 const encode = (bytes: Uint8Array, alphabet: string, pad: boolean): string => {
   let text = ''

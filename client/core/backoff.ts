@@ -33,11 +33,10 @@ export type RetryAsk = {
 
 /** Milliseconds. A gateway that asks everybody back "now" meets the same growing spans when that goes wrong again. */
 export function retryDelay(options: BackoffOptions, ask: RetryAsk): number {
-  const span = Math.min(options.maxMs, options.baseMs * 2 ** Math.min(ask.attempt, 20))
-  const jittered = ask.random * (ask.retry === 'now' && ask.attempt === 0 ? Math.min(NOW_SPAN_MS, span) : span)
-  if (ask.retryAfterMs !== undefined && ask.attempt === 0) {
-    return Math.min(ask.retryAfterMs, options.maxMs) + ask.random * NOW_SPAN_MS
-  }
-  const floor = Math.max(ask.floor === true ? BAND_FLOOR_MS : 0, Math.min(ask.retryAfterMs ?? 0, options.maxMs))
-  return floor + jittered
+  const { attempt, retryAfterMs } = ask
+  const rest = Math.max(ask.floor === true ? BAND_FLOOR_MS : 0, Math.min(retryAfterMs ?? 0, options.maxMs))
+  // A gateway that names a time has spread its clients already.
+  const soon = attempt === 0 && (ask.retry === 'now' || retryAfterMs !== undefined)
+  const span = Math.min(soon ? NOW_SPAN_MS : options.maxMs, options.baseMs * 2 ** Math.min(attempt, 20))
+  return rest + ask.random * span
 }

@@ -47,6 +47,7 @@ export type WatchFrames =
   | ClusterFrame
 
 const NOTHING: readonly Folded[] = []
+const NO_TAG: Advance = { kind: 'tag', viewTag: undefined }
 
 export class WatchFold {
   readonly #clusters = new Map<ClusterId, Continuity>()
@@ -126,7 +127,8 @@ export class WatchFold {
   #watching(frame: WatchingFrame): readonly Folded[] {
     const asked = this.#asked
     this.#asked = undefined
-    const out: Folded[] = []
+    // A later answer means another view. Keeping the old tag would be wrong if policy were ever changed back.
+    const out: Folded[] = asked === undefined ? [silently(NO_TAG)] : []
     for (const [name, beginning] of Object.entries(frame.clusters)) {
       const cluster = clusterOf(name)
       if (asked === 'now' && this.#clusters.get(cluster)?.kind !== 'at') this.#stateless.add(cluster)
@@ -208,7 +210,6 @@ export class WatchFold {
   ): readonly Folded[] {
     const position = positionOf(cluster, frame.epoch, frame.revision)
     const { base } = frame
-    if (base !== 'full' && base !== 'diff') throw new Violation('unknown base', cluster)
     // A difference needs a state to differ from, and only a live session has one.
     if (base === 'diff' && !isRepairable(now)) throw new Violation('a difference without a base', cluster)
     this.#stateless.delete(cluster)
@@ -282,8 +283,8 @@ export class WatchFold {
       if (held !== undefined && held.epoch !== position.epoch) {
         throw new Violation('another epoch without a resync', cluster)
       }
-      clusters[cluster] = mark
       const later = held !== undefined && isAtOrAfter(held, position) ? held : position
+      clusters[cluster] = { ...mark, ...later }
       // A wait is over once the gateway lists the cluster again.
       if (later === held && now.kind === 'at') continue
       advances.push(this.#at(cluster, later))
@@ -296,8 +297,9 @@ export class WatchFold {
     if (frame.reason === 'removed') return [this.#drop(cluster, 'removed')]
     const to = frame.to === undefined ? undefined : positionOf(cluster, frame.to.epoch, frame.to.revision)
     const told = this.#breakOff(cluster, frame.reason, this.#clusters.get(cluster), to, frame.from)
-    if (!this.#stateless.has(cluster) || to === undefined) return [told]
-    return [{ ...told, advances: [this.#at(cluster, to)] }]
+    const view = frame.reason === 'policy' || frame.reason === 'selector' ? [NO_TAG] : []
+    const next = this.#stateless.has(cluster) && to !== undefined ? [this.#at(cluster, to)] : told.advances
+    return [{ ...told, advances: [...view, ...next] }]
   }
 
   #breakOff(

@@ -2,9 +2,11 @@
 // Owns: time limits, liveness by any frame, what each close code means for the next attempt, and the fast-loop count.
 // Refuses: sockets, timers and tokens; link.ts performs the effects and feeds the inputs. Times are monotonic ms.
 //
-//   idle --start--> dialing --opened--> greeting --welcomed--> open
-//                      ^                    |                   |
-//                      +---- tick ---- waiting <---- ended -----+        ended in the `never` band --> closed
+//   idle --start--> dialing --welcomed--> open
+//                    ^   |                 |
+//                 tick   ended             |          ended in the `never` band, stop --> closed
+//                    |   v                 |
+//                   waiting <--- ended ----+
 
 import { type Retry, retryFor } from '../../protocol/codes.ts'
 import { UNAUTHORIZED } from '../errors.ts'
@@ -15,8 +17,8 @@ export type Ended = { readonly code: number; readonly reason: string; readonly r
 
 export type LinkState =
   | { readonly phase: 'idle' }
+  /** Getting a token, an open socket and the gateway's welcome. `refusals`: tokens refused in a row. */
   | { readonly phase: 'dialing'; readonly attempt: number; readonly refusals: number; readonly deadline: number }
-  | { readonly phase: 'greeting'; readonly attempt: number; readonly refusals: number; readonly deadline: number }
   | {
       readonly phase: 'open'
       readonly attempt: number
@@ -82,10 +84,9 @@ export function stepLink(
     case 'start':
       return state.phase === 'idle' ? dial(0, 0, now, options) : same(state)
     case 'opened':
-      if (state.phase !== 'dialing') return same(state)
-      return same({ ...state, phase: 'greeting', deadline: now + options.welcomeMs })
+      return same(state.phase === 'dialing' ? { ...state, deadline: now + options.welcomeMs } : state)
     case 'welcomed':
-      if (state.phase !== 'greeting') return same(state)
+      if (state.phase !== 'dialing') return same(state)
       return same({
         phase: 'open',
         attempt: state.attempt,
@@ -114,7 +115,6 @@ export function stepLink(
 export function wakeAt(state: LinkState): number | undefined {
   switch (state.phase) {
     case 'dialing':
-    case 'greeting':
       return state.deadline
     case 'waiting':
       return state.until

@@ -35,9 +35,6 @@ export class LiveMap {
   clusters(): IterableIterator<string> {
     return this.#clusters.keys()
   }
-  has(cluster: string): boolean {
-    return this.#clusters.has(cluster)
-  }
   size(cluster: string): number {
     return this.#clusters.get(cluster)?.entries.size ?? 0
   }

@@ -2,7 +2,6 @@
 // Owns: cluster ids, positions, names of keys, and the word for a gateway that breaks the protocol.
 // Refuses: values and display fields; they are handed on as they came.
 
-import { fromBase64, keyFromBytes } from '../../protocol/bytes.ts'
 import type { Position } from '../../protocol/cursor.ts'
 import type { SnapshotItem, WireEvent } from '../../protocol/frames.ts'
 import { isEpoch } from '../../protocol/log/entry.ts'
@@ -48,9 +47,11 @@ export function namedOf(
 }
 
 const binaryName = (text: unknown, cluster: ClusterId): Named => {
-  const bytes = typeof text === 'string' ? fromBase64(text) : undefined
-  if (bytes === undefined) throw new Violation('invalid base64', cluster)
-  return { key: keyFromBytes(bytes), binary: true }
+  try {
+    return { key: atob(String(text)), binary: true }
+  } catch {
+    throw new Violation('invalid base64', cluster)
+  }
 }
 
 const nameAll = (list: readonly object[], cluster: ClusterId): readonly object[] => {

@@ -31,13 +31,6 @@ export function stateTold(cluster: ClusterId, frame: ClusterFrame, size: number)
 
 /** The cluster is no part of the watch any more; without a frame, this client found that out by itself. */
 export function dropTold(cluster: ClusterId, state: 'removed' | 'denied', frame?: ClusterFrame): Folded {
-  const change: Change = {
-    kind: 'cluster',
-    cluster,
-    state,
-    region: frame?.region,
-    since: frame?.since,
-    lastRevision: frame?.lastRevision,
-  }
-  return { change, advances: [{ kind: 'dropped', cluster }], size: 0 }
+  const change = { kind: 'cluster', cluster, state, region: undefined, lastRevision: undefined } as const
+  return { change: { ...change, since: frame?.since }, advances: [{ kind: 'dropped', cluster }], size: 0 }
 }

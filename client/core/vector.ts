@@ -14,7 +14,8 @@ export type Advance =
   | { readonly kind: 'owed'; readonly cluster: ClusterId }
   /** The cluster is no part of the watch any more. */
   | { readonly kind: 'dropped'; readonly cluster: ClusterId }
-  | { readonly kind: 'tag'; readonly viewTag: ViewTag }
+  /** undefined: the view changed, and only the next bookmark names the new one. */
+  | { readonly kind: 'tag'; readonly viewTag: ViewTag | undefined }
 
 export type Start = { readonly start: string; readonly default: 'snapshot' | 'now' | undefined }
 
