@@ -36,6 +36,8 @@ export type AttachOptions = {
 
 export type AttachDeps = {
   readonly clock: Clock
+  /** Called before the first output: what follows stands on the evidence handed over here. */
+  readonly onAttached: (attached: Attached) => void
   readonly onOutputs: (outputs: readonly WatchOutput[]) => void
   readonly probeHead: () => Promise<Revision>
 }
@@ -53,7 +55,7 @@ export type Attached = {
 }
 
 export type AttachVerdict =
-  | { readonly kind: 'attached'; readonly attached: Attached }
+  | { readonly kind: 'attached'; readonly feed: Feed }
   | { readonly kind: 'new-epoch'; readonly reason: NewEpochReason }
   | { readonly kind: 'failed'; readonly end: FeedEnd }
 
@@ -91,10 +93,11 @@ export async function attach(
   const proved = await proveState(member, from, judgement.state, options)
   if (proved === undefined) return { kind: 'new-epoch', reason: 'no-evidence' }
   const feed = openFeed(member, facts, addRevision(proved, 1), options, deps, deps.onOutputs)
-  void feed.start()
   const current = from.lineage?.keyId === options.keys.current.id
   const state = current ? judgement.state.digest : undefined
-  return { kind: 'attached', attached: { feed, reproduced: [], unchangedTo: proved, state } }
+  deps.onAttached({ feed, reproduced: [], unchangedTo: proved, state })
+  void feed.start()
+  return { kind: 'attached', feed }
 }
 
 const failed = (kind: EtcdFailure['kind'], message: string): AttachVerdict & { kind: 'failed' } => ({
@@ -177,10 +180,8 @@ async function replay(
     if (check.verdict !== 'proved') return
     if (!handedOver && feed !== undefined) {
       handedOver = true
-      resolve({
-        kind: 'attached',
-        attached: { feed, reproduced: check.reproduced, unchangedTo: from.position, state: undefined },
-      })
+      deps.onAttached({ feed, reproduced: check.reproduced, unchangedTo: from.position, state: undefined })
+      resolve({ kind: 'attached', feed })
     }
     deps.onOutputs(fresh)
   }

@@ -142,9 +142,9 @@ const schema = z.strictObject({
         .default(1_000)
         .describe('bookmarks run ahead of the last entry by at most this many revisions'),
       progressEvery: duration({ min: 100 }).default(30_000).describe('and by at most this long'),
-      silence: duration({ min: 200, max: 5 * MINUTE_MS })
+      silence: duration({ min: 0, max: 5 * MINUTE_MS })
         .default(3_000)
-        .describe('a leader unheard this long is gone'),
+        .describe('a leader unheard this long is gone; 0: never stand by, which is safe and wasteful'),
       stepDown: duration({ min: 0, max: 5 * MINUTE_MS })
         .default(3_000)
         .describe('wait after losing an append to another agent'),

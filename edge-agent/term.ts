@@ -208,13 +208,16 @@ export class Term {
     let feed: Feed | undefined
     if (this.#need?.reason !== 'epoch') {
       status.enter('proving', clock.monotonic())
-      const verdict = await attach(member, facts, this.#continuation(), this.#attachOptions, this.#attachDeps(member))
+      const verdict = await attach(
+        member,
+        facts,
+        this.#continuation(),
+        this.#attachOptions,
+        this.#attachDeps(member, facts),
+      )
       switch (verdict.kind) {
         case 'attached':
-          ;({ feed } = verdict.attached)
-          this.#feed = feed
-          this.#seed(verdict.attached)
-          this.#trail.identify(facts.head)
+          ;({ feed } = verdict)
           break
         case 'new-epoch':
           this.#need = { reason: 'epoch', why: verdict.reason }
@@ -235,7 +238,7 @@ export class Term {
         logger.info('a checkpoint is needed', { ...this.#need, position: this.#session.acked.revision })
         if (!(await this.#checkpoint(member, this.#need))) return { kind: 'stopped' }
         this.#need = undefined
-        feed = feedAfter(member, facts, this.#session.proven, this.#attachOptions, this.#attachDeps(member))
+        feed = feedAfter(member, facts, this.#session.proven, this.#attachOptions, this.#attachDeps(member, facts))
         this.#feed = feed
         void feed.start()
       }
@@ -264,10 +267,15 @@ export class Term {
     return { ...this.#options.attach, prevValues: this.#egress.needsPrevValue }
   }
 
-  #attachDeps(member: EtcdMember): AttachDeps {
+  #attachDeps(member: EtcdMember, facts: MemberFacts): AttachDeps {
     const { clock, endpoints, status, counters } = this.#deps
     return {
       clock,
+      onAttached: (attached) => {
+        this.#feed = attached.feed
+        this.#seed(attached)
+        this.#trail.identify(facts.head)
+      },
       onOutputs: (outputs) => {
         if (this.#localEnd !== undefined || this.#stop.signal.aborted) return
         this.#localEnd = this.#intake.take(outputs)

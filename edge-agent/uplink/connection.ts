@@ -12,37 +12,37 @@ export function shareHub(link: NatsLink): SharedHub {
   const stop = new AbortController()
   const lost = new Set<() => void>()
   let generation = 0
-  let seen: NatsState | undefined
+  let seen: NatsState = link.state()
 
-  const isUp = (): boolean => seen?.kind === 'connected' && link.state().kind === 'connected'
+  /** Brings what we know up to date. Each state is an object of its own, so a loss too short to be awaited still shows. */
+  const observe = (): NatsState => {
+    const now = link.state()
+    if (now === seen) return now
+    const wasUp = seen.kind === 'connected'
+    seen = now
+    if (wasUp) {
+      generation++
+      for (const fn of [...lost]) fn()
+    }
+    return now
+  }
 
   const follow = async (): Promise<void> => {
-    for await (const state of link.status(stop.signal)) {
-      const wasUp = seen?.kind === 'connected'
-      // Every connected state is an object of its own, so a loss that was too short to be seen still shows.
-      if (state === seen) continue
-      seen = state
-      if (wasUp) {
-        generation++
-        for (const fn of [...lost]) fn()
-      }
-    }
+    for await (const _ of link.status(stop.signal)) observe()
   }
   void follow().catch(() => undefined)
 
   return {
     get current(): NatsConnection | undefined {
-      return isUp() ? link.connection() : undefined
+      return observe().kind === 'connected' ? link.connection() : undefined
     },
     get generation() {
+      observe()
       return generation
     },
     ready: async (signal) => {
-      for await (const state of link.status(AbortSignal.any([signal, stop.signal]))) {
-        if (state.kind !== 'connected') continue
-        // The follower may not have seen this state yet; what comes after this call must find it seen.
-        if (seen?.kind !== 'connected') await Promise.resolve()
-        if (isUp()) return
+      for await (const _ of link.status(AbortSignal.any([signal, stop.signal]))) {
+        if (observe().kind === 'connected') return
       }
       signal.throwIfAborted()
       stop.signal.throwIfAborted()

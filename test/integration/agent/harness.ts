@@ -50,7 +50,12 @@ export interface Agent extends AsyncDisposable {
   readonly adminUrl: string
   status(): Promise<AgentStatus | undefined>
   /** Polls the status until it satisfies; fails with the last one seen. */
-  until(what: string, test: (status: AgentStatus) => boolean, timeoutMs?: number): Promise<AgentStatus>
+  until(
+    what: string,
+    test: (status: AgentStatus) => boolean,
+    timeoutMs?: number,
+    signal?: AbortSignal,
+  ): Promise<AgentStatus>
   metric(name: string): Promise<number>
   kill(): Promise<void>
   /** A new process with the same command line. */
@@ -118,10 +123,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
     adminUrl,
     status,
-    until: async (what, test, timeoutMs = 20_000) => {
+    until: async (what, test, timeoutMs = 20_000, signal) => {
       const deadline = performance.now() + timeoutMs
       let last: AgentStatus | undefined
-      while (performance.now() < deadline) {
+      while (performance.now() < deadline && signal?.aborted !== true) {
         last = await status()
         if (last !== undefined && test(last)) return last
         await wait(20)
@@ -151,7 +156,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 }
 
 /** Waits until the agent has everything etcd holds now, acknowledged by the hub. */
-export async function caughtUp(agent: Agent, etcd: EtcdHttp, timeoutMs = 30_000): Promise<number> {
+export async function caughtUp(
+  agent: Agent,
+  etcd: EtcdHttp,
+  timeoutMs = 30_000,
+  signal?: AbortSignal,
+): Promise<number> {
   const head = await etcd.head()
   await agent.until(
     `position ${head}`,
@@ -161,6 +171,7 @@ export async function caughtUp(agent: Agent, etcd: EtcdHttp, timeoutMs = 30_000)
       hub.inFlight === 0 &&
       hub.heldBytes === 0,
     timeoutMs,
+    signal,
   )
   return head
 }
