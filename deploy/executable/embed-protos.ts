@@ -24,9 +24,14 @@ export const embedEtcdProtos: Plugin = {
       const definitions = await describeProtos(join(dirname(path), '..', 'proto'))
       return { contents: source.replace(CALL, `(0, proto_loader_1.fromJSON)(${definitions},`), loader: 'js' }
     })
-    build.onEnd(({ errors }) => {
-      // A program that uses etcd3 without passing here would fail on the first machine without node_modules.
-      if (errors.length === 0 && replaced > 1) throw new Error('etcd3 was bundled twice')
+    build.onEnd(({ errors, metafile }) => {
+      const uses = Object.keys(metafile?.inputs ?? {}).some((path) => /(^|[/\\])node_modules[/\\]etcd3[/\\]/.test(path))
+      // Left as it is, the program would fail on the first machine without node_modules.
+      if (errors.length === 0 && replaced !== (uses ? 1 : 0)) {
+        throw new Error(
+          `etcd3 was adapted ${replaced} times instead of ${uses ? 1 : 0}: it moved its files or is there twice`,
+        )
+      }
     })
   },
 }

@@ -1,6 +1,6 @@
 // npm run build:smoke: the executables work where there is nothing else.
-// Owns: copying them to an empty directory outside the checkout, asking each for its version, and one run of the whole
-// road with them (npm start -- --once). Does not own: building them (build.ts).
+// Owns: copying them to an empty directory outside the checkout, asking each for its version, help and
+// configuration, and one run of the whole road with them (npm start -- --once). Does not own: building them (build.ts).
 
 import { constants, copyFile, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -10,6 +10,13 @@ import { PROGRAMS } from '../executable/programs.ts'
 import { runCommand } from '../toolchain/command.ts'
 import { isRecord } from '../toolchain/narrow.ts'
 import { ROOT, runTask } from './spawn.ts'
+
+/** The least that each service must be told. */
+const HUB = ['--nats', 'nats://127.0.0.1:7422', '--hub-region', 'sz', '--policies', 'policies']
+const SERVICES: Readonly<Record<string, readonly string[]>> = {
+  'deltawatch-agent': ['--cluster', 'sz-edge-1', '--region', 'sz', '--etcd', 'http://127.0.0.1:7501', ...HUB],
+  'deltawatch-gateway': ['--clusters', 'sz-edge-1=sz', ...HUB],
+}
 
 async function main(): Promise<number> {
   const manifest: unknown = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8'))
@@ -23,7 +30,16 @@ async function main(): Promise<number> {
       const env = { PATH: '/usr/bin:/bin', HOME: away }
       const { stdout } = await runCommand(join(bin, name), ['--version'], { cwd: bin, env, timeoutMs: 20_000 })
       if (!stdout.includes(version)) throw new Error(`${name} --version said "${stdout.trim()}", not ${version}`)
+      const help = await runCommand(join(bin, name), ['--help'], { cwd: bin, env, timeoutMs: 20_000 })
+      if (!help.stdout.includes(`Usage: ${name}`)) throw new Error(`${name} --help said "${help.stdout.slice(0, 200)}"`)
       process.stdout.write(`${name.padEnd(20)} ${stdout.trim()}\n`)
+    }
+    for (const [name, flags] of Object.entries(SERVICES)) {
+      const { stdout } = await runCommand(join(bin, name), [...flags, '--print-config'], {
+        cwd: bin,
+        timeoutMs: 20_000,
+      })
+      if (!/^nats:$/m.test(stdout)) throw new Error(`${name} --print-config said "${stdout.slice(0, 200)}"`)
     }
     const [gateway, nats, ...etcd] = await freePorts(5)
     const { code } = await runTask(
