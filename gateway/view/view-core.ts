@@ -188,6 +188,8 @@ export class ViewCore {
       return undefined
     }
     const sameLineage = before?.checkpoint.epoch === entry.epoch
+    // Complete already, only waiting for the log to reach what was shown: a routine checkpoint adds nothing.
+    if (sameLineage && before?.checkpoint.complete === true && entry.reason === 'routine') return undefined
     const reached = sameLineage ? before?.folded : serving && sameEpoch ? this.#applied : undefined
     if (reached !== undefined && compareRevisions(entry.revision, reached) < 0) return this.#damaged()
     // Nothing held from another lineage may follow these items.
@@ -301,7 +303,8 @@ export class ViewCore {
       held.again &&
       checkpoint.mode === 'stage' &&
       checkpoint.epoch === this.#epoch &&
-      compareRevisions(checkpoint.pinned, this.#revision) <= 0 &&
+      // Nothing beyond what was shown was folded in: not S, and nothing the queue could not hold.
+      compareRevisions(held.folded, this.#revision) <= 0 &&
       compareRevisions(held.position, this.#revision) >= 0 &&
       checkpoint.equalsView
     )

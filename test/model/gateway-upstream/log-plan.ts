@@ -13,7 +13,13 @@ export type Step =
   /** Entries of an abandoned pipeline; `run` of them continue each other. */
   | { readonly do: 'void'; readonly run: number; readonly kind: 'events' | 'begin' }
   | { readonly do: 'garbage' }
-  | { readonly do: 'checkpoint'; readonly reason: 'routine'; readonly per: number; readonly between: readonly Change[] }
+  | {
+      readonly do: 'checkpoint'
+      readonly reason: 'routine'
+      readonly per: number
+      readonly between: readonly Change[]
+      readonly abandoned: number
+    }
   /** Changes that never reach the log, then a checkpoint that covers them. `attempts` - 1 of them are abandoned. */
   | {
       readonly do: 'pending'
@@ -88,6 +94,7 @@ export const stepArb: fc.Arbitrary<Step> = fc.oneof(
       reason: fc.constant('routine' as const),
       per: perArb,
       between: fc.array(changeArb, { maxLength: 4 }),
+      abandoned: fc.nat(2),
     }),
   },
   {
@@ -170,6 +177,10 @@ export class PlannedLog {
           valid: false,
         })
       case 'checkpoint':
+        if (step.abandoned > 0) {
+          writer.begin('routine').items(step.abandoned)
+          for (const change of step.between) this.run({ do: 'events', revisions: [[change]] })
+        }
         return writer.checkpoint('routine', step.per, (i) => {
           const change = step.between[i]
           if (change !== undefined) this.run({ do: 'events', revisions: [[change]] })

@@ -28,12 +28,12 @@ class Reader implements SourceLike {
   #turns = 0
   readonly #log: PlannedLog
 
-  constructor(log: PlannedLog, bounds: ViewBounds, beginSeq: number | undefined) {
+  constructor(log: PlannedLog, bounds: ViewBounds, beginSeq: number | undefined, from = beginSeq ?? 1) {
     this.#log = log
     this.core = new ViewCore(bounds, (event) => this.subscriber.take(this, event))
     this.scanner = new StateScanner(this.core.ring)
     this.#chain = new ChainReader(beginSeq)
-    this.#next = beginSeq ?? 1
+    this.#next = from
   }
   get epoch(): string | undefined {
     return this.core.epoch
@@ -173,9 +173,24 @@ test('a log read from any of its complete checkpoints gives the same state', () 
         assert.deepEqual(fresh.everything().map(plain), truthOf(log))
         assert.equal(fresh.epoch, log.writer.epoch)
       }
-      const seeking = new Reader(log, ROOMY, undefined)
+    }),
+    { numRuns: runs, interruptAfterTimeLimit: 60_000 },
+  )
+})
+
+test('a log trimmed anywhere is picked up at its next complete checkpoint', () => {
+  fc.assert(
+    fc.property(fc.array(stepArb, { maxLength: 20, size: 'max' }), fc.nat(), fc.boolean(), (steps, trim, tight) => {
+      const log = new PlannedLog()
+      for (const step of steps) log.run(step)
+      const first = 1 + (trim % log.stored.length)
+      log.run({ do: 'checkpoint', reason: 'routine', per: 2, between: [{ op: 'delete', key: '/a' }], abandoned: 1 })
+      log.run({ do: 'events', revisions: [[{ op: 'put', key: '/c', value: 'last' }]] })
+      const seeking = new Reader(log, tight ? { ...ROOMY, holdBytes: 300 } : ROOMY, undefined, first)
       seeking.read()
+      assert.ok(seeking.demands.every((cause) => cause === 'contradiction'), String(seeking.demands))
       assert.deepEqual(seeking.everything().map(plain), truthOf(log))
+      assert.equal(seeking.revision, String(log.writer.position))
     }),
     { numRuns: runs, interruptAfterTimeLimit: 60_000 },
   )
@@ -188,6 +203,42 @@ test('I8: with bounds of next to nothing the state stays right and positions nev
       const { log, live } = play(steps, tight)
       assert.deepEqual(live.everything().map(plain), truthOf(log))
       assert.ok(live.core.ring.nextIndex - live.core.ring.firstIndex <= 3)
+    }),
+    { numRuns: runs, interruptAfterTimeLimit: 60_000 },
+  )
+})
+
+test('I1: a reader that was away misses nothing without being told', () => {
+  const awayArb = fc.array(fc.tuple(stepArb, fc.boolean()), { maxLength: 20, size: 'max' })
+  const boundsArb = fc.constantFrom(ROOMY, { ...ROOMY, holdBytes: 300 })
+  fc.assert(
+    fc.property(awayArb, boundsArb, (steps, bounds) => {
+      const log = new PlannedLog()
+      const live = new Reader(log, bounds, 1)
+      live.read()
+      for (const [step, away] of steps) {
+        log.run(step)
+        if (away) continue
+        // As after any loss of the stream's identity: the newest checkpoint, then everything after it.
+        live.rejoin()
+        live.read()
+      }
+      live.rejoin()
+      live.read()
+      assert.deepEqual(live.everything().map(plain), truthOf(log))
+      const { delivered, resets } = live.subscriber
+      const seen = new Set(delivered.map(({ epoch, revision }) => `${epoch} ${revision}`))
+      assert.equal(seen.size, delivered.length, 'nothing twice')
+      for (const { epoch, record } of log.relayed) {
+        if (seen.has(`${epoch} ${record.revision}`)) continue
+        const told = resets.some(
+          ({ from, to }) =>
+            from !== undefined &&
+            (from.epoch !== epoch || compareRevisions(from.revision, record.revision) < 0) &&
+            (to.epoch !== epoch || compareRevisions(record.revision, to.revision) <= 0),
+        )
+        assert.ok(told, `revision ${record.revision} is missing and no reset spans it`)
+      }
     }),
     { numRuns: runs, interruptAfterTimeLimit: 60_000 },
   )
