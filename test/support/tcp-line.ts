@@ -64,7 +64,7 @@ export function carry(
   let timer: NodeJS.Timeout | undefined
 
   const throttleSource = (): void => {
-    if (line.hole || inFlight >= windowOf(line)) source.pause()
+    if (inFlight >= windowOf(line)) source.pause()
     else source.resume()
   }
 

@@ -146,6 +146,20 @@ test('a black hole shows nothing, not even the end of a connection, and loses no
   await healed
 })
 
+test('the sender into a black hole feels back-pressure, so that nothing grows without bound', async () => {
+  await using echo = await startEcho()
+  await using proxy = await startTcpProxy(echo)
+  await using socket = await dial(proxy.port)
+  await roundTrip(socket, 'one')
+  proxy.blackhole()
+  const size = 32 * 1024 * 1024
+  socket.write(Buffer.alloc(size))
+  const drained = once(socket, 'drain')
+  assert.equal(await Promise.race([drained, quiet()]), 'quiet')
+  await proxy.heal()
+  await Promise.all([drained, readBytes(socket, size)])
+})
+
 test('a one-way black hole lets the other direction through', async () => {
   await using echo = await startEcho()
   await using proxy = await startTcpProxy(echo)
