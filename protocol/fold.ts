@@ -9,9 +9,13 @@ import type { Epoch } from './log/entry.ts'
 import { compareRevisions, type Revision } from './revision.ts'
 import type { ClusterId } from './subjects.ts'
 
-/** The position of one watch, folded from its frames in the order they arrived on one connection after another. */
+/**
+ * The position of one watch, folded from its frames in the order they arrived. A fold serves one ask: the next connection
+ * asks with {@link CursorFold.cursor} and folds anew from it.
+ */
 export class CursorFold {
   readonly #now: boolean
+  #answered = false
   #viewTag: ViewTag | undefined
   readonly #positions = new Map<ClusterId, Position>()
   /** Clusters between snapshot `begin` and `end`, with the epoch that `begin` named. */
@@ -31,6 +35,9 @@ export class CursorFold {
     switch (frame.type) {
       case 'watching':
         this.#staging.clear()
+        // An answer nobody asked for means another view. The old tag would let a later change back pass for no change.
+        if (this.#answered) this.#viewTag = undefined
+        this.#answered = true
         // A cluster this gateway does not name is not part of the watch any more.
         for (const cluster of this.#positions.keys()) {
           if (!Object.hasOwn(frame.clusters, cluster)) this.#positions.delete(cluster)
@@ -58,6 +65,7 @@ export class CursorFold {
         return
       case 'resync':
         this.#staging.delete(frame.cluster as ClusterId)
+        if (frame.reason === 'policy' || frame.reason === 'selector') this.#viewTag = undefined
         // A watch from "now" holds no state: nothing follows, it simply continues after `to`.
         this.#set(frame.cluster, this.#now ? frame.to?.epoch : undefined, frame.to?.revision)
         return
@@ -78,7 +86,7 @@ export class CursorFold {
     }
   }
 
-  /** What to resume with; undefined before the first bookmark, which alone names the view. */
+  /** What to resume with; undefined until a bookmark has named the view that is being sent. */
   cursor(): string | undefined {
     return this.#viewTag === undefined ? undefined : encodeCursor(this.#snapshot(this.#viewTag))
   }

@@ -129,12 +129,11 @@ describe('frames and values', () => {
 
 describe('configuration', () => {
   const refused = async (file: string, args: readonly string[]): Promise<string> => {
-    const process_ = await startProcess({
+    await using service = await startProcess({
       command: process.execPath,
       args: [join(root, file), ...args],
       env: { PATH: '/usr/bin:/bin', HOME: '/nonexistent' },
     })
-    await using service = process_
     const exit = await service.exited
     assert.notEqual(exit.code, 0)
     assert.equal(exit.signal, null)

@@ -16,30 +16,33 @@ export class Transcript {
   readonly texts: string[] = []
   sockets = 0
 
-  /** A WebSocket constructor whose sockets write into this transcript. */
-  socket(): SocketConstructor {
-    const transcript = this
-    return class RecordingSocket extends WebSocket {
-      #open: Open | undefined
+  /** A connection was asked for a watch; its frames follow. */
+  begin(id: string, start: string): Open {
+    const open = { id, start, frames: [] }
+    this.connections.push(open)
+    return open
+  }
+}
 
-      constructor(url: string, protocols: string[]) {
-        super(url, protocols)
-        transcript.sockets += 1
-        this.addEventListener('message', ({ data }) => {
-          if (typeof data !== 'string') return
-          transcript.texts.push(data)
-          this.#open?.frames.push(data)
-        })
-      }
+/** A WebSocket constructor whose sockets write into the transcript. */
+function recording(transcript: Transcript): SocketConstructor {
+  return class RecordingSocket extends WebSocket {
+    #open: Open | undefined
 
-      override send(data: string): void {
-        const frame = JSON.parse(data) as { readonly type?: string; readonly id?: string; readonly start?: string }
-        if (frame.type === 'watch') {
-          this.#open = { id: frame.id ?? '', start: frame.start ?? '', frames: [] }
-          transcript.connections.push(this.#open)
-        }
-        super.send(data)
-      }
+    constructor(url: string, protocols: string[]) {
+      super(url, protocols)
+      transcript.sockets += 1
+      this.addEventListener('message', ({ data }) => {
+        if (typeof data !== 'string') return
+        transcript.texts.push(data)
+        this.#open?.frames.push(data)
+      })
+    }
+
+    override send(data: string): void {
+      const frame = JSON.parse(data) as { readonly type?: string; readonly id?: string; readonly start?: string }
+      if (frame.type === 'watch') this.#open = transcript.begin(frame.id ?? '', frame.start ?? '')
+      super.send(data)
     }
   }
 }
@@ -56,7 +59,7 @@ export class Recorder implements AsyncDisposable {
 
   constructor(url: string, request: WatchRequest, options: Partial<DeltaWatchOptions> = {}) {
     const backoff = { baseMs: 50, maxMs: 500 }
-    this.client = new DeltaWatch({ url, WebSocket: this.transcript.socket(), backoff, ...options })
+    this.client = new DeltaWatch({ url, WebSocket: recording(this.transcript), backoff, ...options })
     this.client.on('notice', (notice) => this.notices.push(JSON.stringify(notice)))
     this.#reading = this.#read(request)
   }
