@@ -12,8 +12,7 @@ import type { Metrics } from '#kit/metrics.ts'
 import { openNats } from '#kit/nats.ts'
 import type { Random } from '#kit/random.ts'
 import { parseClusterId, parseRegion } from '#protocol/subjects.ts'
-import type { Authenticator } from './auth/principal.ts'
-import { devAuthenticator } from './auth/dev.ts'
+import { type Auth, openAuth } from './auth/open.ts'
 import type { GatewayConfig } from './config.ts'
 import { openPolicies, type PolicyDirectory } from './policies.ts'
 import { DEFAULT_DELIVERY, type Front, openFront } from './session/front.ts'
@@ -69,7 +68,20 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
     })
   })
   followClusters(sources, config)
-  const authenticator = authenticatorOf(config)
+  const outcomes = metrics.counter({
+    name: 'deltawatch_auth_total',
+    help: 'Credentials checked, by outcome.',
+    labels: ['outcome'],
+    maxSeries: 16,
+  })
+  const onOutcome = (outcome: string): void => outcomes.with({ outcome }).inc()
+  const auth = await lifecycle.start('auth', () =>
+    openAuth(config.auth, { clock, link, defaultRegion: config.hubRegion, onOutcome }),
+  )
+  const { authenticator, revocations } = auth
+  metrics
+    .gauge({ name: 'deltawatch_auth_degraded', help: '1 while keys or revocations cannot be read, or dev mode lets everybody in.' })
+    .read(() => (auth.problem !== '' || authenticator.dev ? 1 : 0))
   if (authenticator.dev)
     logger.warn('dev mode: everybody is let in', { listen: `${config.listen.host}:${config.listen.port}` })
   const front = await lifecycle.start(
@@ -95,7 +107,8 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
     },
   )
   served.front = front
-  registerHealth(health, { sources, policies, authenticator, nats: () => link.state().kind })
+  revocations?.onChange(() => front.sessions.revoke((principal) => revocations.revoked(principal)))
+  registerHealth(health, { sources, policies, auth, nats: () => link.state().kind })
   return {
     front,
     sources,
@@ -109,11 +122,6 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
 
 function* classesOf(front: Front | undefined) {
   for (const channel of front?.delivery.channels ?? []) yield channel.spec.policyClass
-}
-
-function authenticatorOf(config: GatewayConfig): Authenticator {
-  if (config.auth.mode === 'dev') return devAuthenticator(config.hubRegion)
-  throw new DeltawatchError('DW_AUTH_MODE', `auth.mode ${config.auth.mode} is not available`)
 }
 
 function followClusters(sources: LogSources, config: GatewayConfig): void {
@@ -158,13 +166,14 @@ function limitsOf({ limits }: GatewayConfig): SessionLimits {
     maxUnauthenticatedPerAddress: limits.maxUnauthenticatedPerAddress,
     maxPerSubject: limits.maxPerSubject,
     connectsPerSecond: limits.connectsPerSecond,
+    statePerSecond: limits.statePerSecond,
   }
 }
 
 type HealthFacts = {
   readonly sources: LogSources
   readonly policies: PolicyDirectory
-  readonly authenticator: Authenticator
+  readonly auth: Auth
   nats(): string
 }
 
@@ -180,9 +189,11 @@ function registerHealth(health: Health, facts: HealthFacts): void {
     const state = facts.nats()
     return state === 'connected' ? { state: 'ok' } : { state: 'degraded', detail: state }
   })
-  health.register('ready', 'auth', () =>
-    facts.authenticator.dev ? { state: 'degraded', detail: 'dev mode: everybody is let in' } : { state: 'ok' },
-  )
+  health.register('ready', 'auth', () => {
+    const { authenticator, problem } = facts.auth
+    if (authenticator.dev) return { state: 'degraded', detail: 'dev mode: everybody is let in' }
+    return problem === '' ? { state: 'ok' } : { state: 'degraded', detail: problem }
+  })
   health.register('ready', 'clusters', () => {
     const states = facts.sources.list().map((source) => ({ cluster: source.cluster, state: source.status.state }))
     const detail = states.map(({ cluster, state }) => `${cluster} ${state}`).join(', ')

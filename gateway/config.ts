@@ -60,6 +60,7 @@ const limits = z
     ),
     maxPerSubject: count(LIMITS.maxPerSubject).describe('sessions of one subject, over all workers'),
     connectsPerSecond: count(LIMITS.connectsPerSecond).describe('new connections per second'),
+    statePerSecond: count(LIMITS.statePerSecond).describe('/v1/state requests per second'),
   })
   .prefault({})
 
@@ -197,6 +198,9 @@ export function contradictions(config: GatewayConfig): readonly string[] {
       problems.push('auth.mode jwt needs exactly one of auth.secretFile, auth.jwksFile, auth.jwksUrl')
     if (auth.issuer === undefined) problems.push('auth.mode jwt needs auth.issuer')
     if (auth.audience === undefined) problems.push('auth.mode jwt needs auth.audience')
+  }
+  if (auth.revocationsFile !== undefined && auth.revocationsBucket !== undefined) {
+    problems.push('auth.revocationsFile and auth.revocationsBucket are both given; keep one')
   }
   if (admin !== undefined && config.adminToken === undefined) {
     problems.push('admin is given without adminToken; write adminTokenFile, the path of a file that holds it')

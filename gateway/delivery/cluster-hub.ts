@@ -3,6 +3,8 @@
 // Refuses: other clusters (I7: nothing here waits for, or touches, another hub).
 
 import type { Difference, ClusterSource, RingEvent, SourceEvent } from './ports.ts'
+import { maxRevision } from '#protocol/revision.ts'
+import { visibleHead } from './activity.ts'
 import type { Fanout } from './fanout.ts'
 import type { Feed } from './feed.ts'
 import { InterestIndex } from './interest.ts'
@@ -31,6 +33,7 @@ export class ClusterHub implements Disposable {
   readonly #subscription: Disposable
   readonly #hit: Feed[] = []
   readonly #undecided = new Set<Feed>()
+  readonly #surveys = new Set<Feed>()
 
   constructor(source: ClusterSource, deps: ClusterHubDeps) {
     this.source = source
@@ -41,6 +44,7 @@ export class ClusterHub implements Disposable {
   add(feed: Feed): void {
     this.feeds.add(feed)
     this.#interest.add(feed.scanRange, feed)
+    this.#survey(feed)
   }
 
   remove(feed: Feed): void {
@@ -79,6 +83,7 @@ export class ClusterHub implements Disposable {
         return
       case 'status':
         this.#deps.onStatus(this)
+        for (const feed of this.feeds) this.#survey(feed)
         this.#wakeWaiting()
         return
       case 'reset':
@@ -132,6 +137,23 @@ export class ClusterHub implements Disposable {
     }
   }
 
+  /** Finds where a class stands that must not learn of hidden activity; its readers wait for it. */
+  #survey(feed: Feed): void {
+    const { source } = this
+    if (feed.surveyed || !source.ready || this.#surveys.has(feed)) return
+    const { epoch } = source.status
+    this.#surveys.add(feed)
+    const { decider, range } = feed
+    void visibleHead(source, { decider, range, now: feed.deps.now() }).then((revision) => {
+      this.#surveys.delete(feed)
+      if (!this.feeds.has(feed)) return
+      if (source.status.epoch !== epoch) return this.#survey(feed)
+      feed.lastVisible = maxRevision(feed.lastVisible, revision)
+      feed.surveyed = true
+      this.#wakeWaiting()
+    })
+  }
+
   #wakeWaiting(): void {
     if (this.waiting.size === 0) return
     const now = this.#deps.monotonic()
@@ -143,10 +165,11 @@ export class ClusterHub implements Disposable {
     for (const feed of this.feeds) {
       // What was gathered belongs to the old continuity and is still true of it.
       this.#deps.fanout.flush(feed)
-      feed.frames.clear()
+      feed.restart()
+      this.#survey(feed)
       const to = feed.head
       const burst =
-        differences === undefined || to === undefined || feed.live.length === 0
+        differences === undefined || to === undefined || feed.live.length === 0 || !feed.surveyed
           ? undefined
           : differenceBurst(feed, resync, to, differences)
       const view = feed.view()

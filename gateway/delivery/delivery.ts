@@ -7,6 +7,7 @@ import { MAX_CURSOR_CLUSTERS } from '#protocol/cursor.ts'
 import type { ClusterStatus, ResyncReason } from '#protocol/frames.ts'
 import type { ClusterId } from '#protocol/subjects.ts'
 import type { PolicyClass } from '#policies/engine/types.ts'
+import { shownState } from './activity.ts'
 import { Bookmarks } from './bookmarks.ts'
 import { type Channel, Channels, type ChannelSpec } from './channel.ts'
 import { ClusterHub } from './cluster-hub.ts'
@@ -183,7 +184,7 @@ export class Delivery implements Disposable {
     const { state, epoch, revision, provenAt } = source.status
     return {
       region: source.region,
-      state,
+      state: shownState(state, decider.hideActivity),
       ...(epoch === undefined ? {} : { epoch }),
       ...(epoch === undefined || decider.hideActivity ? {} : { revision }),
       ...(provenAt === undefined ? {} : { ageMs: Math.max(0, Math.round(this.#deps.monotonic() - provenAt)) }),

@@ -5,7 +5,7 @@
 // A live reader has got every tick up to its `seq`. Ticks are closed at `maxTickBytes`, so that one write stays small.
 
 import type { KeyRange } from '#protocol/decode.ts'
-import { addRevision, maxRevision, type Revision } from '#protocol/revision.ts'
+import { addRevision, maxRevision, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
 import type { DeliverDecider } from '#policies/engine/types.ts'
 import type { EncodeContext, Encoder, Position } from './encoder.ts'
 import type { FrameCache } from './frame-cache.ts'
@@ -66,6 +66,8 @@ export class Feed {
   readonly batch: RingEvent[] = []
   /** Newest revision with something visible; all that a class without activity may know. */
   lastVisible: Revision
+  /** `lastVisible` is known (always, for classes that may know of activity). */
+  surveyed: boolean
   #pending: Buffer[] = []
   #pendingBytes = 0
   #pendingEvents = 0
@@ -87,7 +89,8 @@ export class Feed {
     this.ctx = ctx
     this.decider = decider
     this.deps = deps
-    this.lastVisible = '0' as Revision
+    this.lastVisible = REVISION_ZERO
+    this.surveyed = !ctx.hideActivity
   }
 
   /** Where the class stands when it has got everything. */
@@ -100,11 +103,19 @@ export class Feed {
   view(): View {
     const { source } = this
     return {
-      ready: source.ready,
+      ready: source.ready && this.surveyed,
       nextIndex: source.nextIndex,
       head: this.head,
       locate: (position) => source.locate(position),
     }
+  }
+
+  /** A new continuity: what was gathered and remembered belongs to the old one. */
+  restart(): void {
+    this.frames.clear()
+    if (!this.ctx.hideActivity) return
+    this.lastVisible = REVISION_ZERO
+    this.surveyed = false
   }
 
   /** One ring revision with events in range. Costs nothing while nobody is live: the others read the ring themselves. */

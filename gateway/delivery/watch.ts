@@ -5,6 +5,7 @@
 import { type Cursor, type CursorFailure, MAX_CURSOR_CLUSTERS } from '#protocol/cursor.ts'
 import type { Outcome, WatchingFrame } from '#protocol/frames.ts'
 import type { ClusterId } from '#protocol/subjects.ts'
+import { shownState } from './activity.ts'
 import { type Channel, viewMismatch } from './channel.ts'
 import type { BookmarkCluster, Position } from './encoder.ts'
 import type { Feed } from './feed.ts'
@@ -152,9 +153,10 @@ export class Watch {
   bookmarkClusters(monotonic: number): Map<ClusterId, BookmarkCluster> {
     const listed = new Map<ClusterId, BookmarkCluster>()
     for (const [cluster, position] of this.positions()) {
-      const { status } = (this.readers.get(cluster) as Reader).feed.source
+      const { feed } = this.readers.get(cluster) as Reader
+      const { status } = feed.source
       const ageMs = status.provenAt === undefined ? 0 : Math.max(0, monotonic - status.provenAt)
-      listed.set(cluster, { ...position, state: status.state, ageMs })
+      listed.set(cluster, { ...position, state: shownState(status.state, feed.ctx.hideActivity), ageMs })
     }
     return listed
   }

@@ -12,15 +12,20 @@ import type { Logger } from '#kit/logger.ts'
 import type { Metrics } from '#kit/metrics.ts'
 import type { Random } from '#kit/random.ts'
 import { SUBPROTOCOL, SUBPROTOCOL_CLOUDEVENTS } from '#protocol/version.ts'
+import type { ClusterId } from '#protocol/subjects.ts'
 import type { Authenticator } from '../auth/principal.ts'
+import { LocalTickets, type Tickets } from '../auth/tickets.ts'
 import { Delivery, type DeliveryOptions } from '../delivery/delivery.ts'
 import { ByteBudget } from '../delivery/outlet.ts'
 import type { PolicySource } from '../delivery/policy-port.ts'
 import type { Sources } from '../delivery/ports.ts'
 import { Admissions, LocalSubjectCounts, type SubjectCounts } from './admission.ts'
+import { crossOrigin } from './cross-origin.ts'
 import { bindDeliveries, bindGauges } from './gauges.ts'
 import type { SessionLimits } from './limits.ts'
 import { sessionMetrics } from './metrics.ts'
+import { readOnlySocket } from './read-only.ts'
+import { mountSubscriberRoutes } from './routes.ts'
 import type { OriginRules } from './origin.ts'
 import { Sessions } from './sessions.ts'
 import { WsAcceptor } from './transport.ts'
@@ -44,6 +49,7 @@ export interface FrontDeps {
   readonly metrics: Metrics
   readonly health: Health
   readonly subjects?: SubjectCounts
+  readonly tickets?: Tickets
 }
 
 export interface Front extends AsyncDisposable {
@@ -98,9 +104,27 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
   bindGauges(deps.metrics, { delivery, sessions, admissions, budget })
   const policyChanges = policy.onChange(() => sessions.reclass())
   let draining = false
-  const router = mountAdmin(createRouter(), deps)
-  const acceptor = new WsAcceptor(options.limits, [SUBPROTOCOL, SUBPROTOCOL_CLOUDEVENTS])
   const addressOf = (message: IncomingMessage): string => message.socket.remoteAddress ?? ''
+  const router = mountAdmin(createRouter(), deps)
+  const credentials = {
+    authenticator: deps.authenticator,
+    tickets: deps.tickets ?? new LocalTickets(clock, deps.random),
+  }
+  const cross = crossOrigin(options.origin)
+  const isDraining = (): boolean => draining
+  const { context } = sessions
+  mountSubscriberRoutes(router, {
+    context,
+    credentials,
+    admissions,
+    cross,
+    draining: isDraining,
+    addressOf,
+    maxValueBytes: options.delivery.maxValueBytes,
+    source: (cluster) => delivery.hubs.get(cluster as ClusterId)?.source,
+    statePerSecond: options.limits.statePerSecond,
+  })
+  const acceptor = new WsAcceptor(options.limits, [SUBPROTOCOL, SUBPROTOCOL_CLOUDEVENTS])
   const server: HttpServer = await startHttpServer({
     listen: options.listen,
     router,
@@ -113,9 +137,9 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
       origin: options.origin,
       metrics: meters,
       monotonic: () => clock.monotonic(),
-      draining: () => draining,
+      draining: isDraining,
       addressOf,
-      readOnly: (transport) => transport.reset(),
+      readOnly: readOnlySocket(sessions.context, credentials),
     }),
   })
   const drainCheck = deps.health.register('ready', 'accepting', () =>

@@ -41,6 +41,8 @@ export type SessionLimits = {
   readonly maxPerSubject: number
   /** New connections per second on this process; beyond: HTTP 503, counted as 4103 (admission.ts). */
   readonly connectsPerSecond: number
+  /** `/v1/state` requests per second on this process; beyond: HTTP 503, code DW4108 (routes.ts). */
+  readonly statePerSecond: number
 }
 
 export const DEFAULT_LIMITS: SessionLimits = {
@@ -65,4 +67,5 @@ export const DEFAULT_LIMITS: SessionLimits = {
   maxUnauthenticatedPerAddress: 2_000,
   maxPerSubject: 1_000,
   connectsPerSecond: 5_000,
+  statePerSecond: 200,
 }

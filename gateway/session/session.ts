@@ -14,6 +14,7 @@ import type { Lease } from './admission.ts'
 import type { Inbound, WsTransport } from './transport.ts'
 import type { SessionContext } from './sessions.ts'
 import { toWatch } from './watch-request.ts'
+import { Vitals, type Verdict } from './vitals.ts'
 import type { Sleeper } from './wheel.ts'
 
 type State =
@@ -32,10 +33,9 @@ export class Session implements Inbound, Sleeper {
   rounds = 0
   client = ''
   #state: State
-  #seenAt: number
   #beatWritten = 0
   #backlog: string[] | undefined
-  readonly #endsAt: number
+  readonly #vitals: Vitals
   readonly #rate: InboundRate
   readonly #lease: Lease
   readonly #transport: WsTransport
@@ -59,10 +59,9 @@ export class Session implements Inbound, Sleeper {
     this.#context = context
     this.#lease = lease
     this.#upgradeToken = token
-    this.#seenAt = now
     this.#state = { kind: 'greeting', until: now + limits.helloTimeoutMs }
     // Lifetimes end at different moments, so that a deploy's wave of connections does not come back as a wave.
-    this.#endsAt = now + limits.maxLifetimeMs * (1 - 0.1 * random.next())
+    this.#vitals = new Vitals(limits, now, now + limits.maxLifetimeMs * (1 - 0.1 * random.next()))
     this.#rate = new InboundRate({ framesPerSecond: limits.inboundPerSecond, burst: limits.inboundBurst }, now)
     this.outlet = new Outlet(transport, limits, context.budget, context.chance, context.monotonic)
     transport.inbound = this
@@ -100,7 +99,7 @@ export class Session implements Inbound, Sleeper {
 
   onPong(payload: number | undefined): void {
     const known = payload !== undefined && this.outlet.ponged(payload)
-    this.#seenAt = this.#context.monotonic()
+    this.#vitals.seenAt = this.#context.monotonic()
     if (known) this.subscriber?.drained()
     // Pongs nobody asked for are allowed by the protocol, and counted like frames.
     else if (payload === undefined) this.#heard()
@@ -139,6 +138,11 @@ export class Session implements Inbound, Sleeper {
     this.#finish()
   }
 
+  /** Ends the session when its credential was revoked. */
+  revoke(revoked: (principal: Principal) => boolean): void {
+    if (this.#state.kind === 'open' && revoked(this.#state.principal)) this.close(Close.Revoked)
+  }
+
   /** The policy changed: the same identity may belong elsewhere now. */
   reclass(bursts: Parameters<SessionContext['delivery']['reclass']>[2]): void {
     if (this.#state.kind !== 'open') return
@@ -148,36 +152,35 @@ export class Session implements Inbound, Sleeper {
   }
 
   wake(now: number): number | undefined {
-    const { limits } = this.#context
     const state = this.#state
     if (state.kind === 'over') return undefined
     if ((state.kind === 'greeting' || state.kind === 'checking') && now >= state.until) {
       this.close(Close.HelloTimeout)
       return undefined
     }
-    if (now >= this.#endsAt) {
-      this.close(Close.MaxLifetime)
-      return undefined
-    }
-    if (state.kind === 'open' && this.#expiresIn(state.principal) <= 0) {
-      this.close(Close.TokenExpired)
-      return undefined
-    }
-    const waiting = this.outlet.waitingSince
-    if (waiting !== undefined && now - waiting >= limits.slowReaderMs) {
-      this.reset(this.outlet.inFlight > limits.markBytes / 2 ? Close.SlowReader : Close.HeartbeatTimeout)
-      return undefined
-    }
-    this.#beat(now)
-    return this.#nextWake(now)
+    const verdict = this.#judge(now)
+    if (verdict.kind === 'close') this.close(verdict.code)
+    else if (verdict.kind === 'reset') this.reset(verdict.code)
+    if (verdict.kind !== 'well') return undefined
+    if (verdict.ask) this.outlet.mark()
+    this.#heartbeat()
+    return state.kind === 'open' ? verdict.wakeInMs : Math.max(1, Math.min(verdict.wakeInMs, state.until - now))
   }
 
   // ---- inside
 
-  #beat(now: number): void {
-    const { limits } = this.#context
-    // An unanswered mark is a question already asked.
-    if (now - this.#seenAt >= limits.heartbeatMs && this.outlet.waitingSince === undefined) this.outlet.mark()
+  #judge(now: number): Verdict {
+    const { outlet } = this
+    return this.#vitals.judge({
+      now,
+      expiresInMs: this.#state.kind === 'open' ? this.#expiresIn(this.#state.principal) : Number.POSITIVE_INFINITY,
+      waitingSince: outlet.waitingSince,
+      loaded: outlet.inFlight > this.#context.limits.markBytes / 2,
+    })
+  }
+
+  /** For clients that cannot see pings; anything else sent since serves as well. */
+  #heartbeat(): void {
     if (this.#state.kind === 'open' && this.outlet.written === this.#beatWritten) {
       const bytes = this.#state.subscriber.encoder.frame({ type: 'heartbeat' })
       if (bytes !== undefined) this.outlet.offer(bytes)
@@ -185,13 +188,10 @@ export class Session implements Inbound, Sleeper {
     this.#beatWritten = this.outlet.written
   }
 
-  #nextWake(now: number): number {
-    let next = this.#context.limits.heartbeatMs
-    if (this.#state.kind === 'open') next = Math.min(next, this.#expiresIn(this.#state.principal))
-    else if (this.#state.kind !== 'over') next = Math.min(next, this.#state.until - now)
-    const waiting = this.outlet.waitingSince
-    if (waiting !== undefined) next = Math.min(next, waiting + this.#context.limits.slowReaderMs - now)
-    return Math.max(1, Math.min(next, this.#endsAt - now))
+  #sleep(): void {
+    const now = this.#context.monotonic()
+    const verdict = this.#judge(now)
+    this.#context.wheel.add(this, verdict.kind === 'well' ? verdict.wakeInMs : 1)
   }
 
   #expiresIn(principal: Principal): number {
@@ -201,8 +201,9 @@ export class Session implements Inbound, Sleeper {
   /** Counts a frame against the rate; false when that ended the session. */
   #heard(): boolean {
     if (this.#state.kind === 'over') return false
-    this.#seenAt = this.#context.monotonic()
-    if (this.#rate.take(this.#seenAt)) return true
+    const now = this.#context.monotonic()
+    this.#vitals.seenAt = now
+    if (this.#rate.take(now)) return true
     this.#error(ErrorCode.InboundRate, ErrorCode.InboundRate.text)
     this.close(Close.InboundRate)
     return false
@@ -254,7 +255,7 @@ export class Session implements Inbound, Sleeper {
     if (!this.#lease.identify(principal.subscriber.subject)) return this.close(Close.TooManyConnections)
     const subscriber = context.delivery.subscribe(this.outlet, 'json', policyClass)
     this.#state = { kind: 'open', principal, subscriber }
-    context.opened(this)
+    context.opened()
     const { limits } = context
     this.#send({
       type: 'welcome',
@@ -270,7 +271,7 @@ export class Session implements Inbound, Sleeper {
       clusters: context.delivery.clusters(policyClass),
       ...(principal.dev ? { dev: true as const } : {}),
     })
-    context.wheel.add(this, this.#nextWake(context.monotonic()))
+    this.#sleep()
     const backlog = this.#backlog
     this.#backlog = undefined
     for (const text of backlog ?? []) if (this.#state.kind === 'open') this.#read(text)
@@ -332,7 +333,7 @@ export class Session implements Inbound, Sleeper {
       expiresAt === undefined ? { type: 'authed' } : { type: 'authed', expiresAt: new Date(expiresAt).toISOString() },
     )
     this.reclass(new Map())
-    context.wheel.add(this, this.#nextWake(context.monotonic()))
+    this.#sleep()
   }
 
   #error(code: Code, message: string, id?: string): void {

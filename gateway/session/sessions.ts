@@ -4,10 +4,11 @@
 
 import type { Code } from '#protocol/codes.ts'
 import { Close } from '#protocol/codes.ts'
-import type { ClusterFrame } from '#protocol/frames.ts'
+import type { ClusterFrame, ClusterState } from '#protocol/frames.ts'
 import type { Clock } from '#kit/clock.ts'
 import type { Random } from '#kit/random.ts'
 import type { Authenticator, AuthOutcome, Principal } from '../auth/principal.ts'
+import { shownState } from '../delivery/activity.ts'
 import type { ClusterHub } from '../delivery/cluster-hub.ts'
 import type { Delivery } from '../delivery/delivery.ts'
 import type { Feed } from '../delivery/feed.ts'
@@ -36,7 +37,8 @@ export interface SessionContext {
   readonly chance: () => number
   /** One principal from up to two tokens, which must agree. */
   readonly identify: (upgradeToken: string | undefined, helloToken: string | undefined) => Promise<AuthOutcome>
-  readonly opened: (session: Session) => void
+  readonly opened: () => void
+  readonly follow: (follower: Follower) => Disposable
   readonly ended: (session: Session) => void
   readonly count: (code: Code) => void
   readonly countPeer: (code: number) => void
@@ -58,6 +60,9 @@ export interface SessionsDeps {
 export interface Follower {
   readonly subscriber: Subscriber
   readonly principal: Principal
+  readonly id: string
+  readonly address: string
+  revoke(revoked: (principal: Principal) => boolean): void
   reclass(bursts: Map<Feed, Map<Feed, Burst | undefined>>): void
   close(code: Code, retryAfterMs?: number): void
 }
@@ -71,7 +76,8 @@ export class Sessions implements Disposable {
   readonly #sessions = new Set<Session>()
   readonly #followers = new Set<Follower>()
   readonly #timers: NodeJS.Timeout[]
-  /** Wall clock ms at which each cluster's state was last told. */
+  /** Each cluster's state as last told to those who must not learn of activity. */
+  readonly #told = new Map<string, ClusterState>()
   #closing: Promise<void> | undefined
 
   constructor(deps: SessionsDeps) {
@@ -90,6 +96,7 @@ export class Sessions implements Disposable {
       chance: () => deps.random.next(),
       identify: (upgrade, hello) => this.#identify(upgrade, hello),
       opened: () => metrics.opened.inc(),
+      follow: (follower) => this.#follow(follower),
       ended: (session) => void this.#sessions.delete(session),
       count: (code) => metrics.disconnects.with({ code: code.name }).inc(),
       countPeer: (code) => metrics.disconnects.with({ code: peerLabel(code) }).inc(),
@@ -115,9 +122,8 @@ export class Sessions implements Disposable {
     return session
   }
 
-  follow(follower: Follower): Disposable {
-    this.#followers.add(follower)
-    return { [Symbol.dispose]: () => void this.#followers.delete(follower) }
+  get context(): SessionContext {
+    return this.#context
   }
 
   get followers(): ReadonlySet<Follower> {
@@ -128,10 +134,16 @@ export class Sessions implements Disposable {
   announce(hub: ClusterHub, removed: boolean): void {
     const { source } = hub
     const { delivery } = this.#deps
+    const state = removed ? 'removed' : source.status.state
+    // For those who must not learn of activity, live and idle are one state: moving between them is not told.
+    const calm = shownState(state, true)
+    const moved = calm !== this.#told.get(source.cluster)
+    if (removed) this.#told.delete(source.cluster)
+    else this.#told.set(source.cluster, calm)
     const variants = new Map<string, Buffer | undefined>()
     const tell = (subscriber: Subscriber): void => {
       const status = delivery.statusFor(source, subscriber.policyClass)
-      if (status === undefined) return
+      if (status === undefined || (status.revision === undefined && status.epoch !== undefined && !moved)) return
       const { format } = subscriber.encoder
       const name = `${format} ${status.revision ?? ''}`
       if (!variants.has(name)) {
@@ -139,7 +151,7 @@ export class Sessions implements Disposable {
           type: 'cluster',
           cluster: source.cluster,
           region: source.region,
-          state: removed ? 'removed' : source.status.state,
+          state: removed ? 'removed' : status.state,
           since: new Date(source.status.since).toISOString(),
           ...(status.revision === undefined ? {} : { lastRevision: status.revision }),
         }
@@ -158,6 +170,12 @@ export class Sessions implements Disposable {
     const bursts = new Map<Feed, Map<Feed, Burst | undefined>>()
     for (const session of Array.from(this.#sessions)) session.reclass(bursts)
     for (const follower of Array.from(this.#followers)) follower.reclass(bursts)
+  }
+
+  /** Ends every session whose credential was revoked. */
+  revoke(revoked: (principal: Principal) => boolean): void {
+    for (const session of Array.from(this.#sessions)) session.revoke(revoked)
+    for (const follower of Array.from(this.#followers)) follower.revoke(revoked)
   }
 
   /** Says goodbye to everybody, spread over `overMs`; resolves when all are gone or told. */
@@ -180,6 +198,11 @@ export class Sessions implements Disposable {
       for (const one of all.slice(i, i + size)) one.close(Close.Draining, Math.round(200 + random.next() * 1_800))
       if (i + size < all.length) await clock.sleep(overMs / batches, signal).catch(() => undefined)
     }
+  }
+
+  #follow(follower: Follower): Disposable {
+    this.#followers.add(follower)
+    return { [Symbol.dispose]: () => void this.#followers.delete(follower) }
   }
 
   async #identify(upgradeToken: string | undefined, helloToken: string | undefined): Promise<AuthOutcome> {

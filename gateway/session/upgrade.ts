@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream'
 import { Close, type Code } from '#protocol/codes.ts'
 import { SUBPROTOCOL, SUBPROTOCOL_CLOUDEVENTS } from '#protocol/version.ts'
 import type { Admissions } from './admission.ts'
+import { bearerOf } from './credentials.ts'
 import { judgeOrigin, type OriginRules } from './origin.ts'
 import type { Sessions } from './sessions.ts'
 import type { SessionMetrics } from './metrics.ts'
@@ -59,10 +60,6 @@ export function upgradeHandler(deps: UpgradeDeps) {
       else deps.readOnly(transport, message, address, lease)
     })
   }
-}
-
-export function bearerOf(message: IncomingMessage): string | undefined {
-  return /^Bearer ([\w.~+/=:,-]{1,16384})$/i.exec(message.headers.authorization ?? '')?.[1]
 }
 
 function chooseSubprotocol(header: string | undefined): string | undefined {

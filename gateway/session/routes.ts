@@ -1,0 +1,21 @@
+// The HTTP side of the subscriber's port: event streams, state pages, tickets.
+// Owns: which path is what. Refuses: everything behind a path.
+
+import type { Router } from '#kit/http/router.ts'
+import { type EventStreamDeps, eventStream } from './event-stream.ts'
+import { InboundRate } from './inbound-rate.ts'
+import { type StateDeps, stateEndpoint } from './state-endpoint.ts'
+import { ticketEndpoint } from './ticket-endpoint.ts'
+
+export type RouteDeps = EventStreamDeps & Omit<StateDeps, 'admit'> & { readonly statePerSecond: number }
+
+export function mountSubscriberRoutes(router: Router, deps: RouteDeps): void {
+  const { cross, context, statePerSecond } = deps
+  const rate = new InboundRate({ framesPerSecond: statePerSecond, burst: statePerSecond }, context.monotonic())
+  router
+    .raw('GET', '/v1/events', eventStream(deps))
+    .raw('GET', '/v1/state', stateEndpoint({ ...deps, admit: () => rate.take(context.monotonic()) }))
+    .on('POST', '/v1/ticket', ticketEndpoint(deps))
+  for (const path of ['/v1/events', '/v1/state', '/v1/ticket'])
+    router.on('OPTIONS', path, (request) => cross.preflight(request))
+}
