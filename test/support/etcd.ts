@@ -184,8 +184,9 @@ function flags(
   }
   const { tls } = options
   if (tls !== undefined) {
-    args.push('--cert-file', tls.cert, '--key-file', tls.key, '--trusted-ca-file', tls.ca)
-    if (tls.clientAuth === true) args.push('--client-cert-auth')
+    args.push('--cert-file', tls.cert, '--key-file', tls.key)
+    // An authority for clients makes etcd demand their certificates, with or without the flag that says so.
+    if (tls.clientAuth === true) args.push('--trusted-ca-file', tls.ca, '--client-cert-auth')
   }
   return args
 }
