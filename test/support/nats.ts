@@ -4,11 +4,16 @@
 
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { resolveTool } from '#deploy/toolchain/resolve.ts'
 import { reservePort } from './ports.ts'
 import { scratchDir } from './process.ts'
 import { retryWhenPortTaken, type Server, startServer } from './server.ts'
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
+
+/** How long three servers may take to know each other, and how often they are asked. */
+const GROUP_MS = 15_000
+const POLL_MS = 50
 
 export interface NatsOptions {
   /** Default true. */
@@ -81,6 +86,7 @@ async function start(options: NatsOptions): Promise<Nats> {
   if (failure !== undefined) throw failure.reason
   const [first] = servers
   if (first === undefined) throw new RangeError('nats: cluster must be 3 or absent')
+  if (plans.length > 1 && options.jetstream !== false) await wholeGroup(servers)
   const owned = stack.move()
   return {
     version: tool.version,
@@ -103,6 +109,19 @@ async function start(options: NatsOptions): Promise<Nats> {
     resume: () => servers.forEach((server) => server.resume()),
     log: () => servers.map((server) => server.log()).join('\n'),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+/** A leader can be elected by two of three; streams with three replicas need every member known to every other. */
+async function wholeGroup(servers: readonly NatsServer[]): Promise<void> {
+  const deadline = AbortSignal.timeout(GROUP_MS)
+  for (const server of servers) {
+    for (;;) {
+      const answer = await fetch(`${server.monitorUrl}/jsz`, { signal: deadline })
+      const { meta_cluster: group } = (await answer.json()) as { meta_cluster?: { cluster_size?: number } }
+      if (group?.cluster_size === servers.length) break
+      await delay(POLL_MS, undefined, { signal: deadline })
+    }
   }
 }
 
