@@ -118,14 +118,14 @@ export class DeltaWatch {
 
   /** Connects without a watch; resolves when the gateway welcomed this client, rejects when it never will. */
   async connect(): Promise<void> {
-    for (this.#lanes.first.start(); ; ) {
-      const { connection } = this
-      if (connection.phase === 'open') return
-      if (connection.phase === 'closed') throw closedFor(connection.ended)
-      await new Promise<void>((resolve) => {
-        const stop = this.on('state', () => {
+    this.#lanes.first.start()
+    for (let state = this.connection; state.phase !== 'open'; ) {
+      if (state.phase === 'closed') throw closedFor(state.ended)
+      state = await new Promise((resolve) => {
+        const stop = this.on('state', (next) => {
+          if (next.lane > 0) return
           stop()
-          resolve()
+          resolve(next)
         })
       })
     }

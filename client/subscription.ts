@@ -85,9 +85,6 @@ export class Subscription {
   get staging(): boolean {
     return this.#fold.staging
   }
-  get ended(): boolean {
-    return this.#asked.kind === 'ended'
-  }
 
   /** Whether cluster frames, which carry no channel, concern this watch. */
   follows(cluster: string, region: string | undefined): boolean {
@@ -116,7 +113,7 @@ export class Subscription {
   hold(): void {
     if (this.#held) return
     this.#held = true
-    if (this.#asked.kind === 'bound' || this.#asked.kind === 'asking') this.#leave(0)
+    this.#leave(0)
   }
 
   release(): void {
@@ -127,8 +124,7 @@ export class Subscription {
 
   end(error?: WatchError): void {
     if (this.#asked.kind === 'ended') return
-    const asked = this.#asked
-    if (asked.kind === 'bound' || asked.kind === 'asking') this.#wire?.send({ type: 'unwatch', id: asked.id })
+    this.#leave(0)
     this.#wire?.unbind(this)
     this.#cancelRetry?.()
     this.#asked = { kind: 'ended' }
@@ -161,23 +157,20 @@ export class Subscription {
   }
 
   refused(frame: ErrorFrame): void {
-    const { kind } = this.#asked
-    const error = new WatchError(frame.code, frame.message, frame.temporary)
-    if (kind === 'bound') {
-      if (!frame.temporary) return this.end(error)
-      return this.#say('gateway-error', `${frame.code}: ${frame.message}`)
-    }
-    if (kind !== 'asking' && kind !== 'leaving') return
+    const { code, message, temporary } = frame
+    const error = new WatchError(code, message, temporary)
+    if (this.#asked.kind === 'bound')
+      return temporary ? this.#say('gateway-error', `${code}: ${message}`) : this.end(error)
     this.#wire?.unbind(this)
     this.#asked = { kind: 'resting' }
     // An equal watch of this application holds the channel, or the connection is full: another connection serves it.
-    const full = frame.code === Refused.DuplicateChannel || frame.code === Refused.TooManyWatches
+    const full = code === Refused.DuplicateChannel || code === Refused.TooManyWatches
     if (full && this.options.move(this)) return
-    if (frame.temporary) return this.#askIn(this.#nextDelay())
+    if (temporary) return this.#askIn(this.#nextDelay())
     const own = this.vector.resume(this.options.start).start !== this.options.start.start
-    if (frame.code !== Refused.BadCursor || !own) return this.end(error)
+    if (code !== Refused.BadCursor || !own) return this.end(error)
     // A gateway of another version may not read a cursor that this client folded. A snapshot is always understood.
-    this.#say('violation', `${frame.message}; asking again for a snapshot`)
+    this.#say('violation', `${message}; asking again for a snapshot`)
     for (const cluster of this.#fold.clusters()) for (const folded of this.#fold.broken(cluster)) this.#take(folded)
     this.#askIn(this.#nextDelay())
   }

@@ -123,7 +123,7 @@ export class FakeGateway implements AsyncDisposable {
     socket.on('close', () => this.#sockets.delete(socket))
     socket.on('error', () => undefined)
     socket.on('message', (data) => {
-      const decoded = decodeClientFrame(String(data as Buffer))
+      const decoded = decodeClientFrame((data as Buffer).toString())
       if (!decoded.ok) throw new Error(`the client sent what no gateway takes: ${decoded.message}`)
       this.received.push(decoded.frame)
       for (const wake of this.#waiters) wake()
