@@ -2,10 +2,12 @@
 // Owns: a table of parts that is redrawn while things come up on a terminal, plain lines afterwards, JSON lines in a pipe.
 // Does not own: the facts; it is told every change.
 
+import { stripVTControlCharacters } from 'node:util'
 import type { PartState } from './part.ts'
 
 export interface Sink {
   readonly isTTY?: boolean
+  readonly columns?: number
   write(text: string): unknown
 }
 
@@ -53,7 +55,8 @@ function onTerminal(sink: Sink, names: readonly string[], now: () => Date): Disp
   let live = true
 
   const draw = (): void => {
-    const lines = [...rows].map(([name, text]) => `  ${name.padEnd(width)}${text}`)
+    // A row that wrapped would make the cursor's way back up too short.
+    const lines = [...rows].map(([name, text]) => fit(`  ${name.padEnd(width)}${text}`, sink.columns ?? 80))
     sink.write(`${drawn > 0 ? `\x1b[${drawn}A` : ''}${lines.map((line) => `\x1b[2K${line}\n`).join('')}`)
     drawn = lines.length
   }
@@ -100,6 +103,12 @@ function onTerminal(sink: Sink, names: readonly string[], now: () => Date): Disp
 }
 
 const paint = (colour: number, text: string): string => `\x1b[${colour}m${text}\x1b[0m`
+
+/** Cut to the width of the terminal; what has to be cut loses its colours. */
+function fit(text: string, columns: number): string {
+  const plain = stripVTControlCharacters(text)
+  return plain.length < columns ? text : plain.slice(0, columns - 1)
+}
 
 function describe(state: PartState): string {
   const word = paint(COLOUR[state.kind], state.kind)

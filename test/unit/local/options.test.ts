@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { test } from 'node:test'
+import { stripVTControlCharacters } from 'node:util'
 import { createDisplay } from '#deploy/local/display.ts'
 import { PortBusyError, requireFreePorts } from '#deploy/local/free-ports.ts'
 import { parseOptions } from '#deploy/local/options.ts'
@@ -76,6 +77,14 @@ test('a terminal gets a table, and after it is ready one line per event that nam
   const line = text().slice(before)
   assert.match(line, /gateway .*restarting.*it was ended by SIGKILL; next try in 0\.25 s\n$/)
   assert.equal(line.split('\n').length, 2)
+})
+
+test('a row of the table never wraps', () => {
+  const { sink, text } = collect(true)
+  const display = createDisplay({ ...sink, columns: 40 }, ['gateway'])
+  display.part('gateway', { kind: 'failed', why: `ended with ${'x'.repeat(100)}`, tail: [] })
+  const row = stripVTControlCharacters(text()).split('\n')[0] ?? ''
+  assert.equal(row.length, 39)
 })
 
 test('progress is one live line on a terminal and a line per step elsewhere', () => {
