@@ -2,8 +2,7 @@
 // Owns: what can be said about a rule on its own. Rules against each other are compile.ts and lint.ts.
 
 import type { CompiledRule } from './compiled.ts'
-import { compileSubscriberCondition, compileValueCondition } from './condition.ts'
-import type { SubscriberCondition } from './condition.ts'
+import type { ConditionCompiler, SubscriberCondition } from './condition.ts'
 import { expiryInstant } from './document.ts'
 import type { RegionPolicy, Rule } from './document.ts'
 import { refusePointer } from './field-program.ts'
@@ -18,6 +17,7 @@ export type RuleContext = {
   /** All distinct whenSubscriber of the bundle; grows. */
   readonly conditions: SubscriberCondition[]
   readonly conditionIds: Map<string, number>
+  readonly compiler: ConditionCompiler
   readonly deps: PolicyDeps
 }
 
@@ -40,13 +40,13 @@ export function compileRule(
   const keys = globs(rule.match.keys, 'match.keys')
   const except = globs(rule.match.except ?? [], 'match.except')
 
-  const when = rule.when === undefined ? undefined : compileValueCondition(rule.when)
+  const when = rule.when === undefined ? undefined : context.compiler.value(rule.when)
   if (when?.ok === false) say('error', 'bad-expression', 'when', when.error)
   let whenSubscriber: number | undefined
   if (rule.whenSubscriber !== undefined) {
     whenSubscriber = context.conditionIds.get(rule.whenSubscriber)
     if (whenSubscriber === undefined) {
-      const condition = compileSubscriberCondition(rule.whenSubscriber)
+      const condition = context.compiler.subscriber(rule.whenSubscriber)
       if (!condition.ok) say('error', 'bad-expression', 'whenSubscriber', condition.error)
       else {
         whenSubscriber = context.conditions.push(condition.value) - 1

@@ -7,6 +7,7 @@ import { MAX_DOCUMENTS, MAX_KEY_TRANSFORM_RULES, MAX_RULES, MAX_SCHEMAS } from '
 import { blindedRules } from './blinded.ts'
 import { compileRule } from './compile-rule.ts'
 import type { CompiledDestination, CompiledLimit, CompiledRule, CompiledSource } from './compiled.ts'
+import { conditionCompiler } from './condition.ts'
 import type { SubscriberCondition } from './condition.ts'
 import { byteRate, eventRate, NO_PERSONAL_DATA } from './document.ts'
 import type { RegionPolicy } from './document.ts'
@@ -107,6 +108,7 @@ function compileSet(
   issues: PolicyIssue[],
 ): PolicyBundle['compiled'] {
   const regimes = regimesOf(all, issues)
+  const compiler = conditionCompiler()
   const conditions: SubscriberCondition[] = []
   const conditionIds = new Map<string, number>()
   const named = { regions: new Set<string>(), audiences: new Set<string>() }
@@ -118,7 +120,7 @@ function compileSet(
     for (const { policy, path } of own) {
       for (const [i, rule] of policy.spec.rules.entries()) {
         const at = `spec.rules[${i}]`
-        const result = compileRule(rule, policy, { file: path, at, conditions, conditionIds, deps })
+        const result = compileRule(rule, policy, { file: path, at, conditions, conditionIds, compiler, deps })
         for (const issue of result.issues) issues.push(issue)
         if (result.rule !== undefined) compiled.push(result.rule)
         const missing = rule.effect === 'allow' ? needsBasis(policy, rule.match.to?.regions, regimes) : undefined

@@ -49,50 +49,56 @@ const limits = {
   maxCallArguments: 4,
 }
 
-/** Compiles `when`: op and key are strings, value is the decoded JSON. */
-export function compileValueCondition(text: string): Result<ValueCondition, string> {
+export interface ConditionCompiler {
+  /** Compiles `when`: op and key are strings, value is the decoded JSON. */
+  value(text: string): Result<ValueCondition, string>
+  /** Compiles `whenSubscriber`: sees subscriber.{subject, region, org, audiences, scopes, anonymous, labels} and nothing of the event. */
+  subscriber(text: string): Result<SubscriberCondition, string>
+}
+
+/** One per bundle: environments cost more to make than expressions. */
+export function conditionCompiler(): ConditionCompiler {
   const globs = new Map<string, Glob>()
-  const env = environment(globs)
+  const values = environment(globs)
     .registerVariable('op', 'string')
     .registerVariable('key', 'string')
     .registerVariable('value', 'dyn')
-  const parsed = compile(env, text, globs)
-  if (!parsed.ok) return parsed
-  const { run, reads } = parsed.value
-  const readsValue = reads.has('value')
-  const readsKey = reads.has('key')
+  const subscribers = environment(globs).registerVariable('subscriber', 'map')
   return {
-    ok: true,
-    value: {
-      text,
-      readsValue,
-      readsKey,
-      evaluate(op, key, value) {
-        const context: Record<string, unknown> = { op }
-        if (readsKey) context['key'] = textOf(key)
-        if (readsValue) context['value'] = value()
-        return asBoolean(run(context))
-      },
+    value(text) {
+      const parsed = compile(values, text, globs)
+      return parsed.ok ? { ok: true, value: valueCondition(text, parsed.value) } : parsed
+    },
+    subscriber(text) {
+      const parsed = compile(subscribers, text, globs)
+      return parsed.ok ? { ok: true, value: subscriberCondition(text, parsed.value) } : parsed
     },
   }
 }
 
-/** Compiles `whenSubscriber`: sees subscriber.{subject, region, org, audiences, scopes, anonymous, labels} and nothing of the event. */
-export function compileSubscriberCondition(text: string): Result<SubscriberCondition, string> {
-  const globs = new Map<string, Glob>()
-  const parsed = compile(environment(globs).registerVariable('subscriber', 'map'), text, globs)
-  if (!parsed.ok) return parsed
-  const { run } = parsed.value
+function valueCondition(text: string, { run, reads }: Compiled): ValueCondition {
+  const readsValue = reads.has('value')
+  const readsKey = reads.has('key')
   return {
-    ok: true,
-    value: {
-      text,
-      evaluate(subscriber) {
-        const { subject, region, org, audiences, scopes, anonymous, labels } = subscriber
-        return asBoolean(
-          run({ subscriber: { subject, region, org: org ?? '', audiences, scopes, anonymous, labels: labels ?? {} } }),
-        )
-      },
+    text,
+    readsValue,
+    readsKey,
+    evaluate(op, key, value) {
+      const context: Record<string, unknown> = { op }
+      if (readsKey) context['key'] = textOf(key)
+      if (readsValue) context['value'] = value()
+      return asBoolean(run(context))
+    },
+  }
+}
+
+function subscriberCondition(text: string, { run }: Compiled): SubscriberCondition {
+  return {
+    text,
+    evaluate({ subject, region, org, audiences, scopes, anonymous, labels }) {
+      return asBoolean(
+        run({ subscriber: { subject, region, org: org ?? '', audiences, scopes, anonymous, labels: labels ?? {} } }),
+      )
     },
   }
 }

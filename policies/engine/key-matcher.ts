@@ -17,8 +17,10 @@ export class KeyMatcher {
    * What recent keys met, in pairs of slots chosen by a hash of the key: a newcomer pushes out the older of the two. A Map would cost five times
    * as much per new key, and most keys of a registry are new.
    */
-  readonly #keys: (Key | undefined)[] = slots()
-  readonly #found: (MatchSet | undefined)[] = slots()
+  #keys: (Key | undefined)[] = []
+  #found: (MatchSet | undefined)[] = []
+  #mask = 0
+  #newcomers = 1
   readonly #interned = new Map<number, MatchSet[]>()
   /** The commonest sets, found without hashing: no rule, and one rule. */
   readonly #none: MatchSet = { id: 0, rules: [] }
@@ -39,18 +41,33 @@ export class KeyMatcher {
 
   /** Undefined for a key beyond the bounds, for which no rule may be evaluated. */
   lookup(key: Key): MatchSet | undefined {
+    if (this.#newcomers > this.#mask) this.#grow()
     const keys = this.#keys
     const found = this.#found
-    const slot = slotOf(key)
+    const slot = slotOf(key) & this.#mask
     if (keys[slot] === key) return found[slot]
     if (keys[slot + 1] === key) return found[slot + 1]
     const set = this.#search(key)
     if (set === undefined) return undefined
+    this.#newcomers++
     keys[slot + 1] = keys[slot]
     found[slot + 1] = found[slot]
     keys[slot] = key
     found[slot] = set
     return set
+  }
+
+  /** Twice the room, empty: keys still in use come back by themselves. At full size nothing is thrown away any more. */
+  #grow(): void {
+    this.#newcomers = 0
+    if (this.#keys.length >= MAX_REMEMBERED_KEYS) {
+      this.#newcomers = Number.NEGATIVE_INFINITY
+      return
+    }
+    const size = Math.max(1024, this.#keys.length * 4)
+    this.#keys = slots(size)
+    this.#found = slots(size)
+    this.#mask = size - 2
   }
 
   #search(key: Key): MatchSet | undefined {
@@ -99,15 +116,15 @@ export class KeyMatcher {
   }
 }
 
-/** Longer keys are told apart by their end and length; what collides costs a walk, nothing else. Always even: the second slot is behind it. */
+/** Longer keys are told apart by their end and length; what collides costs a walk, nothing else. */
 function slotOf(key: string): number {
   let hash = key.length
   for (let i = Math.max(0, key.length - 64); i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
   hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
-  return (hash ^ (hash >>> 13)) & (MAX_REMEMBERED_KEYS - 2)
+  return hash ^ (hash >>> 13)
 }
 
-const slots = (): undefined[] => Array.from({ length: MAX_REMEMBERED_KEYS }, () => undefined)
+const slots = (length: number): undefined[] => Array.from({ length }, () => undefined)
 
 const ascending = (a: number, b: number): number => a - b
 

@@ -81,13 +81,12 @@ function detection(uses: readonly Use[], applied: readonly string[]): Detection 
   const left = uses.filter((use) => !applied.includes(detectDescriptor(use.detector, use.action)))
   const [first] = left
   if (first === undefined) return undefined
-  const withholding = left.filter((use) => use.action === 'withhold')
-  const least = (some: readonly Use[]): string =>
-    some.reduce((id, use) => (use.rule < id ? use.rule : id), some[0]?.rule ?? '')
   return {
     wanted: new Set(left.map((use) => use.detector)),
-    withholding: new Set(withholding.map((use) => use.detector)),
-    rule: least(left),
-    withholdingRule: least(withholding),
+    // Uses come in the order of their rules' ids.
+    withholding: left
+      .filter((use) => use.action === 'withhold')
+      .map(({ rule, detector }) => ({ rule, wanted: new Set([detector]) })),
+    rule: first.rule,
   }
 }

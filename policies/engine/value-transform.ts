@@ -20,11 +20,15 @@ export type Transformed =
 
 export type Detection = {
   readonly wanted: Wanted
-  /** Detectors whose hit withholds the value instead of masking it. */
-  readonly withholding: Wanted
-  /** Smallest rule id that asks for detection at all, and for withholding. */
+  /** Detectors whose hit withholds the value instead of masking it, each with the smallest rule id that asks for it; by rule id. */
+  readonly withholding: readonly { readonly wanted: Wanted; readonly rule: string }[]
+  /** Smallest rule id that asks for detection at all. */
   readonly rule: string
-  readonly withholdingRule: string
+}
+
+/** The rule that withholds a text or number for what is found in it. */
+function withholdingRule({ withholding }: Detection, hits: (wanted: Wanted) => boolean): string | undefined {
+  return withholding.length === 0 ? undefined : withholding.find(({ wanted }) => hits(wanted))?.rule
 }
 
 const encoder = new TextEncoder()
@@ -64,8 +68,8 @@ function plainText(value: Uint8Array, detection: Detection): Transformed {
   }
   // Control characters can part digits, and entities or escapes can spell them.
   if (/[^\P{Cc}\t\n\r]/u.test(text) || /&#|\\x[0-9a-fA-F]{2}/.test(text)) return withhold
-  if (maskText(text, detection.withholding) !== undefined)
-    return { ok: false, reason: 'detected', rule: detection.withholdingRule }
+  const withholder = withholdingRule(detection, (wanted) => maskText(text, wanted) !== undefined)
+  if (withholder !== undefined) return { ok: false, reason: 'detected', rule: withholder }
   const masked = maskText(text, detection.wanted)
   return { ok: true, value: masked === undefined ? value : encoder.encode(masked) }
 }
@@ -198,8 +202,9 @@ class Walk {
     const detection = this.#detection
     // What a hash or HMAC left is ours, and masking parts of it would only break joins.
     if (detection !== undefined && action.kind !== 'hash' && action.kind !== 'hmac') {
-      if (maskText(result, detection.withholding) !== undefined)
-        return this.#fail('detected', detection.withholdingRule)
+      const shown = result
+      const withholder = withholdingRule(detection, (wanted) => maskText(shown, wanted) !== undefined)
+      if (withholder !== undefined) return this.#fail('detected', withholder)
       result = maskText(result, detection.wanted) ?? result
     }
     if (result !== text || !quoted) this.#cut(start, scan.at, quotedBytes(result))
@@ -211,7 +216,8 @@ class Walk {
     const scan = this.#scan
     if (!scan.suspicious) return true
     const text = scan.decoded(start, end)
-    if (maskText(text, detection.withholding) !== undefined) return this.#fail('detected', detection.withholdingRule)
+    const withholder = withholdingRule(detection, (wanted) => maskText(text, wanted) !== undefined)
+    if (withholder !== undefined) return this.#fail('detected', withholder)
     const masked = maskText(text, detection.wanted)
     if (masked !== undefined) this.#cut(start, end, quotedBytes(masked))
     return true
@@ -221,7 +227,8 @@ class Walk {
     const scan = this.#scan
     if (scan.at - start < 6) return true
     const text = scan.text(start, scan.at)
-    if (maskNumber(text, detection.withholding) !== undefined) return this.#fail('detected', detection.withholdingRule)
+    const withholder = withholdingRule(detection, (wanted) => maskNumber(text, wanted) !== undefined)
+    if (withholder !== undefined) return this.#fail('detected', withholder)
     const masked = maskNumber(text, detection.wanted)
     if (masked !== undefined) this.#cut(start, scan.at, quotedBytes(masked))
     return true

@@ -61,10 +61,11 @@ function find(text: string, wanted: Wanted, report: Found): void {
   const { at } = folded
   const found: Found =
     at === undefined ? report : (start, end) => report(at[start] as number, (at[end - 1] as number) + 1)
+  const withPlus: Found = (start, end) => found(folded.text[start - 1] === '+' ? start - 1 : start, end)
   if (wanted.has('cn-id') || wanted.has('phone') || wanted.has('bank-card')) {
     for (const chain of chains(folded.text)) {
       if (wanted.has('cn-id')) findCnIds(folded.text, chain, found)
-      if (wanted.has('phone')) findPhones(chain, found)
+      if (wanted.has('phone')) findPhones(chain, withPlus)
       if (wanted.has('bank-card')) findBankCards(chain, found)
     }
   }
