@@ -15,16 +15,16 @@ import {
 import type { NatsConnection, Subscription } from '@nats-io/transport-node'
 import type { Clock } from '#kit/clock.ts'
 import { DeltawatchError, errorMessage } from '#kit/errors.ts'
-import type { NatsLink } from '#kit/nats.ts'
 import { type LogStreamConfig, streamDifferences } from '#protocol/log/stream.ts'
 import { type ClusterId, markSubject, streamName } from '#protocol/subjects.ts'
-import type { LogStream, ReadingResult, Sink, StoredMessage, StreamFacts } from './log-stream.ts'
+import type { LinkWatch } from './link-watch.ts'
+import type { LogStream, ReadingResult, Sink, StoredMessage } from './log-stream.ts'
 import { DEFAULT_PULL_BOUNDS, type PullBounds, PullReading, plainView } from './pull-reading.ts'
 
 export class LogError extends DeltawatchError {}
 
 export type JetStreamLogOptions = {
-  readonly link: NatsLink
+  readonly watch: LinkWatch
   readonly inboxPrefix: string
   readonly cluster: ClusterId
   readonly clock: Clock
@@ -38,34 +38,32 @@ const STREAM_NOT_FOUND = 10059
 const INACTIVE_MS = 30_000
 
 export function jetStreamLog(options: JetStreamLogOptions): LogStream {
-  const { link, cluster, clock } = options
+  const { watch, inboxPrefix, cluster, clock } = options
   const stream = streamName(cluster)
   const bounds = options.bounds ?? DEFAULT_PULL_BOUNDS
   let managed: { readonly nc: NatsConnection; readonly manager: Promise<JetStreamManager> } | undefined
 
-  const connection = (): NatsConnection => {
-    const nc = link.connection()
-    if (nc === undefined || link.state().kind !== 'connected') {
-      throw new LogError('DW_LOG_DISCONNECTED', `the hub is not connected; the log of ${cluster} waits for it`)
-    }
-    return nc
-  }
   const api = (nc: NatsConnection): Promise<JetStreamManager> => {
     // One manager per client object: a replaced connection needs a new one.
     if (managed?.nc !== nc) managed = { nc, manager: jetstreamManager(nc, { checkAPI: false }) }
     return managed.manager
   }
-  const call = async <T>(what: string, run: (jsm: JetStreamManager) => Promise<T>): Promise<T> => {
+  const call = async <T>(
+    what: string,
+    run: (jsm: JetStreamManager) => Promise<T>,
+    signal?: AbortSignal,
+  ): Promise<T> => {
+    const nc = watch.connection()
     try {
-      return await run(await api(connection()))
+      return await watch.whileUp(api(nc).then(run), signal)
     } catch (cause) {
-      if (cause instanceof DeltawatchError || isCode(cause, STREAM_NOT_FOUND)) throw cause
+      if (cause instanceof DeltawatchError || isCode(cause, STREAM_NOT_FOUND) || signal?.aborted === true) throw cause
       throw new LogError('DW_LOG_API', `${what} on ${stream} failed: ${errorMessage(cause)}`, { cause })
     }
   }
 
-  const openConsumer = async (fromSeq: number): Promise<{ nc: NatsConnection; name: string }> => {
-    const nc = connection()
+  const openConsumer = async (fromSeq: number, signal: AbortSignal): Promise<{ nc: NatsConnection; name: string }> => {
+    const nc = watch.connection()
     const config: Partial<ConsumerConfig> = {
       ack_policy: AckPolicy.None,
       deliver_policy: DeliverPolicy.StartSequence,
@@ -76,39 +74,34 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
       inactive_threshold: INACTIVE_MS * 1e6,
       max_waiting: 16,
     }
-    const { name } = await call('creating a consumer', (jsm) => jsm.consumers.add(stream, config))
+    // When the signal aborts in between, an orphan is left that disappears by itself.
+    const { name } = await call('creating a consumer', (jsm) => jsm.consumers.add(stream, config), signal)
     return { nc, name }
   }
   const dropConsumer = (name: string): void => {
-    // Best effort: an orphan disappears by itself.
+    if (watch.link.state().kind !== 'connected') return
     void call('deleting a consumer', (jsm) => jsm.consumers.delete(stream, name)).catch(() => undefined)
   }
 
   const follow = async (fromSeq: number, sink: Sink, signal: AbortSignal): Promise<ReadingResult> => {
     signal.throwIfAborted()
-    const { nc, name } = await openConsumer(fromSeq)
-    if (signal.aborted) {
-      dropConsumer(name)
-      return { end: 'stopped' }
-    }
-    const { inboxPrefix } = options
+    const { nc, name } = await openConsumer(fromSeq, signal)
     const reading = new PullReading({ nc, inboxPrefix, stream, consumer: name, sink, bounds, clock })
+    const listening = watch.onDown(() => reading.end({ end: 'disconnected' }))
     const stop = (): void => reading.end({ end: 'stopped' })
     signal.addEventListener('abort', stop, { once: true })
-    const over = new AbortController()
-    void watchLink(link, over.signal, () => reading.end({ end: 'disconnected' }))
     try {
       return await reading.done
     } finally {
-      over.abort()
       signal.removeEventListener('abort', stop)
-      if (link.state().kind === 'connected') dropConsumer(name)
+      listening[Symbol.dispose]()
+      dropConsumer(name)
     }
   }
 
   async function* batches(fromSeq: number, signal: AbortSignal): AsyncGenerator<readonly StoredMessage[]> {
     signal.throwIfAborted()
-    const { nc, name } = await openConsumer(fromSeq)
+    const { nc, name } = await openConsumer(fromSeq, signal)
     try {
       for (let delivered = 0; ; ) {
         const batch: StoredMessage[] = []
@@ -118,10 +111,11 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
           pending = message.pending
           return signal.aborted
         }
-        const { inboxPrefix } = options
         const once = { delivered }
         const reading = new PullReading({ nc, inboxPrefix, stream, consumer: name, sink, bounds, clock, once })
+        const listening = watch.onDown(() => reading.end({ end: 'disconnected' }))
         const { end, error } = await reading.done
+        listening[Symbol.dispose]()
         delivered = reading.delivered
         signal.throwIfAborted()
         if (batch.length > 0) yield batch
@@ -129,45 +123,35 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
         if (batch.length === 0 || pending === 0) return
       }
     } finally {
-      if (link.state().kind === 'connected') dropConsumer(name)
-    }
-  }
-
-  const readFacts = async (signal: AbortSignal): Promise<StreamFacts | undefined> => {
-    signal.throwIfAborted()
-    try {
-      const { created, state, config } = await call('reading the state', (jsm) => jsm.streams.info(stream))
-      return {
-        created,
-        firstSeq: state.first_seq,
-        lastSeq: state.last_seq,
-        bytes: state.bytes,
-        maxBytes: config.max_bytes,
-      }
-    } catch (error) {
-      if (isCode(error, STREAM_NOT_FOUND)) return undefined
-      throw error
+      dropConsumer(name)
     }
   }
 
   return {
-    reachable: async (signal) => void (await link.connected(signal)),
-    facts: readFacts,
+    reachable: async (signal) => void (await watch.link.connected(signal)),
+    async facts(signal) {
+      try {
+        const { created, state, config } = await call('reading the state', (jsm) => jsm.streams.info(stream), signal)
+        const { first_seq: firstSeq, last_seq: lastSeq, bytes } = state
+        return { created, firstSeq, lastSeq, bytes, maxBytes: config.max_bytes }
+      } catch (error) {
+        if (isCode(error, STREAM_NOT_FOUND)) return undefined
+        throw error
+      }
+    },
     async get(seq, signal) {
-      signal.throwIfAborted()
-      const found = await call('reading one entry', (jsm) => jsm.streams.getMessage(stream, { seq }))
+      const found = await call('reading one entry', (jsm) => jsm.streams.getMessage(stream, { seq }), signal)
       return found === null ? undefined : { seq: found.seq, data: plainView(found.data) }
     },
     follow,
     batches,
-    marks: (listener) => markSubscription(link, markSubject(cluster), listener),
+    marks: (listener) => markSubscription(watch, markSubject(cluster), listener),
     async create(signal) {
-      signal.throwIfAborted()
       const config = options.create
       if (config === undefined) return false
       // The API takes the very names and values that protocol/log/stream.ts lists.
       const wanted = config as unknown as StreamConfig & { name: string }
-      const made = await call('creating the stream', (jsm) => jsm.streams.add(wanted))
+      const made = await call('creating the stream', (jsm) => jsm.streams.add(wanted), signal)
       const differences = streamDifferences(config, { ...made.config })
       if (differences.length > 0) {
         throw new LogError('DW_LOG_CONFIG', `${stream} differs in ${differences.join(', ')}; run deltawatch hub apply`)
@@ -179,28 +163,18 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
 
 const isCode = (error: unknown, code: number): boolean => error instanceof JetStreamApiError && error.code === code
 
-const watchLink = async (link: NatsLink, signal: AbortSignal, onDown: () => void): Promise<void> => {
-  for await (const state of link.status(signal)) if (state.kind !== 'connected') return onDown()
-}
-
 /** A subscription that is made again whenever the client object was replaced. */
-const markSubscription = (link: NatsLink, subject: string, listener: (data: Uint8Array) => void): Disposable => {
-  const over = new AbortController()
+const markSubscription = (watch: LinkWatch, subject: string, listener: (data: Uint8Array) => void): Disposable => {
   let held: { readonly nc: NatsConnection; readonly subscription: Subscription } | undefined
-  const run = async (): Promise<void> => {
-    for await (const state of link.status(over.signal)) {
-      const nc = link.connection()
-      if (state.kind !== 'connected' || nc === undefined || nc === held?.nc) continue
-      const callback = (error: Error | null, message: { readonly data: Uint8Array }): void => {
-        if (error === null) listener(message.data)
-      }
-      held = { nc, subscription: nc.subscribe(subject, { callback }) }
+  const clients = watch.onClient((nc) => {
+    const callback = (error: Error | null, message: { readonly data: Uint8Array }): void => {
+      if (error === null) listener(message.data)
     }
-  }
-  void run()
+    held = { nc, subscription: nc.subscribe(subject, { callback }) }
+  })
   return {
     [Symbol.dispose]: () => {
-      over.abort()
+      clients[Symbol.dispose]()
       if (held !== undefined && !held.nc.isClosed()) held.subscription.unsubscribe()
     },
   }

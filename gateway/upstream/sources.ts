@@ -16,6 +16,7 @@ import type { StatusLimits } from '../view/status.ts'
 import type { ViewBounds } from '../view/view-core.ts'
 import { DEFAULT_FOLLOWER_TIMES, Follower, type FollowerTimes } from './follower.ts'
 import { jetStreamLog } from './jetstream-log.ts'
+import { LinkWatch } from './link-watch.ts'
 import type { LogStream } from './log-stream.ts'
 import { type ClusterMeters, declareUpstreamMeters } from './metrics.ts'
 import type { PullBounds } from './pull-reading.ts'
@@ -53,11 +54,13 @@ type Followed = { readonly view: ClusterView; readonly follower: Follower; reado
 export class LogSources implements Sources, AsyncDisposable {
   readonly #options: SourcesOptions
   readonly #meters: ReturnType<typeof declareUpstreamMeters>
+  readonly #watch: LinkWatch
   readonly #clusters = new Map<ClusterId, Followed>()
   readonly #listeners = new Set<(source: ClusterSource) => void>()
 
   constructor(options: SourcesOptions) {
     this.#options = options
+    this.#watch = new LinkWatch(options.link)
     this.#meters = declareUpstreamMeters(options.metrics)
   }
 
@@ -79,7 +82,8 @@ export class LogSources implements Sources, AsyncDisposable {
   add(cluster: ClusterId, region: Region): ClusterSource {
     const known = this.#clusters.get(cluster)
     if (known !== undefined) return known.view
-    const { link, inboxPrefix, clock, createStreams, pull } = this.#options
+    const { inboxPrefix, clock, createStreams, pull } = this.#options
+    const watch = this.#watch
     const create =
       createStreams === undefined
         ? undefined
@@ -90,7 +94,7 @@ export class LogSources implements Sources, AsyncDisposable {
             replicas: 1,
           })
     const log = jetStreamLog({
-      link,
+      watch,
       inboxPrefix,
       cluster,
       clock,
@@ -116,6 +120,7 @@ export class LogSources implements Sources, AsyncDisposable {
     const all = [...this.#clusters.values()]
     this.#clusters.clear()
     await Promise.all(all.map(close))
+    this.#watch[Symbol.dispose]()
   }
 }
 

@@ -189,7 +189,7 @@ export class ViewCore {
     }
     const sameLineage = before?.checkpoint.epoch === entry.epoch
     // Complete already, only waiting for the log to reach what was shown: a routine checkpoint adds nothing.
-    if (sameLineage && before?.checkpoint.complete === true && entry.reason === 'routine') return undefined
+    if (before?.checkpoint.complete && sameLineage && entry.reason === 'routine') return undefined
     const reached = sameLineage ? before?.folded : serving && sameEpoch ? this.#applied : undefined
     if (reached !== undefined && compareRevisions(entry.revision, reached) < 0) return this.#damaged()
     // Nothing held from another lineage may follow these items.

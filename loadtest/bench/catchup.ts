@@ -5,6 +5,9 @@
 //   node loadtest/bench/catchup.ts [--events 1000000] [--value 300] [--keys 100000] [--per-revision 4] [--entry-kib 256]
 // Exits 1 below the floor (100,000 events/s; --floor changes it, 0 turns it off).
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { connect } from '@nats-io/transport-node'
@@ -28,6 +31,8 @@ const { values: args } = parseArgs({
     'per-revision': { type: 'string', default: '4' },
     'entry-kib': { type: 'string', default: '256' },
     floor: { type: 'string', default: '100000' },
+    // The other half of this program: write the log to this server and say what was written.
+    'write-to': { type: 'string' },
   },
 })
 const total = Number(args.events)
@@ -40,10 +45,10 @@ const print = (line: string): void => void process.stdout.write(`${line}\n`)
 const mib = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(0)} MiB`
 
 const cluster = 'bench' as ClusterId
-await using nats = await startNats()
+type Written = { readonly entries: number; readonly bytes: number; readonly head: string }
 
-async function writeLog(): Promise<{ entries: number; bytes: number; head: string }> {
-  const nc = await connect({ servers: nats.directUrl })
+async function writeLog(servers: string): Promise<Written> {
+  const nc = await connect({ servers })
   const config = streamConfig({ cluster, maxBytes: 8 * 1024 ** 3, maxMessageBytes: 1024 * 1024, replicas: 1 })
   const jsm = await jetstreamManager(nc)
   await jsm.streams.add(config as unknown as Parameters<typeof jsm.streams.add>[0])
@@ -83,33 +88,73 @@ async function writeLog(): Promise<{ entries: number; bytes: number; head: strin
   return { entries, bytes, head: String(writer.position) }
 }
 
-const log = await writeLog()
-print(`log: ${total} events, ${log.entries} entries, ${mib(log.bytes)}, ${perRevision} events per revision, values of ${valueBytes} B, ${keys} keys`)
-
-const metrics = createMetrics()
-const clock = systemClock()
-const logger = silentLogger()
-await using link = openNats({ servers: [nats.directUrl], name: 'bench', inboxPrefix: '_INBOX_bench' }, { logger })
-await link.connected()
-globalThis.gc?.()
-const before = { rss: process.memoryUsage.rss(), cpu: process.cpuUsage(), at: performance.now() }
-await using sources = new LogSources({ link, inboxPrefix: '_INBOX_bench', clock, random: systemRandom(), logger, metrics })
-const source = sources.add(cluster, 'bench' as unknown as Region)
-const { promise, resolve } = Promise.withResolvers<void>()
-using _listening = source.listen(() => {
-  if (source.status.revision === log.head) resolve()
-})
-await promise
-const seconds = (performance.now() - before.at) / 1000
-const cpu = process.cpuUsage(before.cpu)
-const rate = total / seconds
-const text = await metrics.expose()
-const gauge = (name: string): number => Number(new RegExp(`^${name}\\{[^}]*\\} (\\S+)`, 'm').exec(text)?.[1] ?? 'NaN')
-print(`catch-up: ${rate.toFixed(0)} events/s, ${seconds.toFixed(2)} s, ${(log.bytes / 1024 / 1024 / seconds).toFixed(0)} MiB/s`)
-print(`cpu: ${((cpu.user + cpu.system) / total).toFixed(2)} us per event (${((cpu.user + cpu.system) / 1e6).toFixed(2)} s)`)
-print(`memory: rss ${mib(process.memoryUsage.rss())} (was ${mib(before.rss)}), state ${mib(gauge('deltawatch_state_bytes'))} in ${gauge('deltawatch_state_keys')} keys, slabs ${mib(gauge('deltawatch_state_slab_bytes'))}, ring ${mib(gauge('deltawatch_ring_bytes'))}`)
-print(`node ${process.version}, nats-server ${nats.version}`)
-if (rate < floor) {
-  print(`below the floor of ${floor} events/s`)
-  process.exitCode = 1
+/** In a process of its own, so that its heap and its garbage are not measured. */
+async function writeApart(servers: string): Promise<Written> {
+  const child = spawn(
+    process.execPath,
+    [fileURLToPath(import.meta.url), ...process.argv.slice(2), '--write-to', servers],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  )
+  let out = ''
+  child.stdout.on('data', (chunk) => {
+    out += String(chunk)
+  })
+  await once(child, 'close')
+  return JSON.parse(out) as Written
 }
+
+async function measure(): Promise<void> {
+  await using nats = await startNats()
+  const log = await writeApart(nats.directUrl)
+  print(
+    `log: ${total} events, ${log.entries} entries, ${mib(log.bytes)}, ${perRevision} events per revision, values of ${valueBytes} B, ${keys} keys`,
+  )
+
+  const metrics = createMetrics()
+  const clock = systemClock()
+  const logger = silentLogger()
+  await using link = openNats({ servers: [nats.directUrl], name: 'bench', inboxPrefix: '_INBOX_bench' }, { logger })
+  await link.connected()
+  globalThis.gc?.()
+  const before = { rss: process.memoryUsage.rss(), cpu: process.cpuUsage(), at: performance.now() }
+  await using sources = new LogSources({
+    link,
+    inboxPrefix: '_INBOX_bench',
+    clock,
+    random: systemRandom(),
+    logger,
+    metrics,
+  })
+  const source = sources.add(cluster, 'bench' as unknown as Region)
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const listening = source.listen(() => {
+    if (source.status.revision === log.head) resolve()
+  })
+  await promise
+  listening[Symbol.dispose]()
+  const seconds = (performance.now() - before.at) / 1000
+  const cpu = process.cpuUsage(before.cpu)
+  const rate = total / seconds
+  const text = await metrics.expose()
+  const gauge = (name: string): number => Number(new RegExp(`^${name}\\{[^}]*\\} (\\S+)`, 'm').exec(text)?.[1] ?? 'NaN')
+  print(
+    `catch-up: ${rate.toFixed(0)} events/s, ${seconds.toFixed(2)} s, ${(log.bytes / 1024 / 1024 / seconds).toFixed(0)} MiB/s`,
+  )
+  print(
+    `cpu: ${((cpu.user + cpu.system) / total).toFixed(2)} us per event (${((cpu.user + cpu.system) / 1e6).toFixed(2)} s)`,
+  )
+  print(
+    `memory: rss ${mib(process.memoryUsage.rss())} (was ${mib(before.rss)}), state ${mib(gauge('deltawatch_state_bytes'))} in ${gauge('deltawatch_state_keys')} keys, slabs ${mib(gauge('deltawatch_state_slab_bytes'))}, ring ${mib(gauge('deltawatch_ring_bytes'))}`,
+  )
+  print(`node ${process.version}, nats-server ${nats.version}`)
+  if (rate < floor) {
+    print(`below the floor of ${floor} events/s`)
+    process.exitCode = 1
+  }
+}
+
+const writeTo = args['write-to']
+if (writeTo === undefined) await measure()
+else print(JSON.stringify(await writeLog(writeTo)))

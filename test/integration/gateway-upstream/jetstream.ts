@@ -8,13 +8,39 @@ import { createLogger, silentLogger } from '#kit/logger.ts'
 import { createMetrics, type Metrics } from '#kit/metrics.ts'
 import { type NatsLink, openNats } from '#kit/nats.ts'
 import { systemRandom } from '#kit/random.ts'
-import type { Mark } from '#protocol/log/entry.ts'
+import type { Key } from '#protocol/bytes.ts'
+import { GENESIS, type Mark } from '#protocol/log/entry.ts'
 import { streamConfig } from '#protocol/log/stream.ts'
 import { type ClusterId, logSubject, markSubject, type Region, streamName } from '#protocol/subjects.ts'
 import type { ClusterSource, SourceEvent } from '#gateway/delivery/ports.ts'
 import { LogSources, type SourcesOptions } from '#gateway/upstream/sources.ts'
 import { type Nats, startNats } from '#test/support/nats.ts'
 import { LogWriter, type LogWriterOptions } from '../../unit/gateway-upstream/log-writer.ts'
+
+const ALL = { from: '' as Key, to: undefined }
+const show = (key: string, value: Uint8Array, modRevision: string): string =>
+  `${key}=${Buffer.from(value).toString('latin1')}@${modRevision}`
+
+/** What the source serves, as `key=value@revision`. */
+export const served = (source: ClusterSource): string[] =>
+  (source.scan(ALL, undefined, 1_000_000) ?? []).map((entry) => show(entry.key, entry.value, entry.modRevision))
+/** What it ought to serve. */
+export const truth = (writer: LogWriter): string[] =>
+  [...writer.state.values()]
+    .toSorted((a, b) => (a.key < b.key ? -1 : 1))
+    .map((item) => show(item.key, item.value, item.modRevision))
+/** Resolves when the source serves what the writer wrote. */
+export const caughtUp = (source: ClusterSource, writer: LogWriter, timeoutMs?: number): Promise<void> =>
+  until(
+    source,
+    () =>
+      source.ready &&
+      source.status.epoch === writer.epoch &&
+      source.status.revision === String(writer.position) &&
+      String(served(source)) === String(truth(writer)),
+    `caught up with ${writer.position} of ${writer.epoch}`,
+    timeoutMs,
+  )
 
 export const cluster = (id: string): ClusterId => id as ClusterId
 export const region = (id: string): Region => id as unknown as Region
@@ -32,6 +58,14 @@ export class HubWriter extends LogWriter {
     this.#cluster = id
     this.#queue = queue
     this.nowMs = () => Date.now()
+  }
+
+  /** A new lineage at the end of a log whose position nobody can tell. */
+  restartChain(lastSeq: number): void {
+    this.#queue.splice(0)
+    this.seq = lastSeq
+    this.lastId = GENESIS
+    this.knownFrom(lastSeq)
   }
 
   /** Bytes of any kind at the next place, as no agent would write them. */
@@ -57,6 +91,8 @@ export interface Hub extends AsyncDisposable {
   createStream(id: ClusterId, maxBytes?: number): Promise<void>
   writer(id: ClusterId, options?: Omit<LogWriterOptions, 'sink'>): HubWriter
   mark(id: ClusterId, mark: Mark): Promise<void>
+  /** Ends the server, does what is to be done while it is down, and resolves when the writer's connection is back. */
+  bounce(how: 'SIGKILL' | 'SIGTERM', meanwhile?: () => Promise<void>): Promise<void>
   sources(options?: Partial<SourcesOptions>): Promise<Followed>
 }
 export interface Followed extends AsyncDisposable {
@@ -88,6 +124,16 @@ export async function startHub(options: Parameters<typeof startNats>[0] = {}): P
     mark: async (id, mark) => {
       nc.publish(markSubject(id), JSON.stringify(mark))
       await nc.flush()
+    },
+    bounce: async (how, meanwhile) => {
+      const back = Promise.withResolvers<void>()
+      void (async () => {
+        for await (const { type } of nc.status()) if (type === 'reconnect') return back.resolve()
+      })()
+      await nats.kill(how)
+      await meanwhile?.()
+      await nats.restart()
+      await back.promise
     },
     sources: (sourceOptions) => follow(nats.clientUrl, sourceOptions),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
@@ -126,7 +172,7 @@ export async function until(
   const look = (): void => {
     if (test()) resolve()
   }
-  using _listening = source.listen(look)
+  const listening = source.listen(look)
   const poll = setInterval(look, 20)
   const timer = setTimeout(
     () => reject(new Error(`${what}: not within ${timeoutMs} ms; ${JSON.stringify(source.status)}`)),
@@ -136,14 +182,36 @@ export async function until(
   try {
     await promise
   } finally {
+    listening[Symbol.dispose]()
     clearInterval(poll)
     clearTimeout(timer)
   }
 }
 
-/** Everything a source says from now on. */
-export function record(source: ClusterSource): Disposable & { readonly events: SourceEvent[] } {
-  const events: SourceEvent[] = []
-  const listening = source.listen((event) => events.push(event))
-  return { events, [Symbol.dispose]: () => listening[Symbol.dispose]() }
+export interface Recording extends Disposable {
+  readonly events: SourceEvent[]
+  /** `epoch revision` of everything delivered as a ring revision. */
+  readonly delivered: string[]
+  readonly resets: string[]
+  readonly states: string[]
 }
+
+/** Everything a source says from now on. */
+export function record(source: ClusterSource): Recording {
+  const events: SourceEvent[] = []
+  const delivered: string[] = []
+  const resets: string[] = []
+  const states: string[] = [source.status.state]
+  const listening = source.listen((event) => {
+    events.push(event)
+    if (event.kind === 'status') states.push(source.status.state)
+    if (event.kind === 'reset') resets.push(event.reason)
+    if (event.kind !== 'revisions') return
+    for (let i = event.first; i <= event.last; i++) delivered.push(`${source.at(i)?.epoch} ${source.at(i)?.revision}`)
+  })
+  return { events, delivered, resets, states, [Symbol.dispose]: () => listening[Symbol.dispose]() }
+}
+
+/** `epoch revision` for `from`..`to`. */
+export const revisions = (writer: LogWriter, from: number, to: number): string[] =>
+  Array.from({ length: to - from + 1 }, (_, i) => `${writer.epoch} ${from + i}`)

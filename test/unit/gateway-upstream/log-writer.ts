@@ -179,9 +179,14 @@ export class LogWriter {
     this.head = head
     this.position = 0
     this.newestComplete = 0
-    if (state === undefined) return
+    if (state === undefined || state === this.state) return
     this.state.clear()
     for (const [key, item] of state) this.state.set(key, item)
+  }
+
+  /** Where the chain's base stands: an agent without a position puts genesis at the stream's end. */
+  knownFrom(seq: number): void {
+    this.#validSeq = seq
   }
 
   mark(overrides: Partial<Mark> = {}): Mark {
