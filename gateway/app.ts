@@ -80,7 +80,10 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
   )
   const { authenticator, revocations } = auth
   metrics
-    .gauge({ name: 'deltawatch_auth_degraded', help: '1 while keys or revocations cannot be read, or dev mode lets everybody in.' })
+    .gauge({
+      name: 'deltawatch_auth_degraded',
+      help: '1 while keys or revocations cannot be read, or dev mode lets everybody in.',
+    })
     .read(() => (auth.problem !== '' || authenticator.dev ? 1 : 0))
   if (authenticator.dev)
     logger.warn('dev mode: everybody is let in', { listen: `${config.listen.host}:${config.listen.port}` })
@@ -151,6 +154,7 @@ function limitsOf({ limits }: GatewayConfig): SessionLimits {
     maxWatches: limits.maxWatches,
     inboundPerSecond: limits.inboundPerSecond,
     inboundBurst: limits.inboundBurst,
+    headersTimeoutMs: limits.headersTimeout,
     helloTimeoutMs: limits.helloTimeout,
     heartbeatMs: limits.heartbeat,
     slowReaderMs: limits.slowReader,

@@ -24,6 +24,9 @@ const limits = z
     maxWatches: count(LIMITS.maxWatches).describe('watches of one connection'),
     inboundPerSecond: count(LIMITS.inboundPerSecond).describe('inbound frames per second of one connection'),
     inboundBurst: count(LIMITS.inboundBurst).describe('inbound frames of one connection at once'),
+    headersTimeout: duration({ min: 100, max: MINUTE_MS })
+      .default(LIMITS.headersTimeoutMs)
+      .describe('time for the headers of a request'),
     helloTimeout: duration({ min: 100, max: MINUTE_MS })
       .default(LIMITS.helloTimeoutMs)
       .describe('time from the upgrade to a valid hello'),

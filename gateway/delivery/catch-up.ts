@@ -86,6 +86,10 @@ export function ringStep(reader: Reader, state: In<'behind'>): PumpResult {
     }
     if (encoded !== undefined) {
       if (frames.length > 0 && bytes + encoded.frame.length > room) break
+      if (!subscriber.paces(encoded.events, encoded.frame.length)) {
+        if (frames.length === 0) return 'full'
+        break
+      }
       frames.push(encoded.frame)
       bytes += encoded.frame.length
       events += encoded.events
@@ -93,8 +97,7 @@ export function ringStep(reader: Reader, state: In<'behind'>): PumpResult {
     if (encoded !== undefined || !feed.ctx.hideActivity) at = { epoch: revision.epoch, revision: revision.revision }
   }
   if (frames.length > 0) {
-    if (!subscriber.paces(events, bytes)) return 'full'
-    if (!subscriber.outlet.offer(joinFrames(frames))) {
+    if (!subscriber.offerPaced(joinFrames(frames), events)) {
       reader.need = bytes
       return 'full'
     }
@@ -126,7 +129,7 @@ export function conflateStep(reader: Reader, state: In<'behind'>): PumpResult {
     }
     const bytes = joinFrames(frames)
     if (!subscriber.paces(items.length, bytes.length)) return 'full'
-    if (!subscriber.outlet.offer(bytes)) {
+    if (!subscriber.offerPaced(bytes, items.length)) {
       reader.need = bytes.length
       return 'full'
     }

@@ -17,10 +17,26 @@ export class RateLimiter {
     this.#at = now
   }
 
+  /** One frame, which may be larger than the bucket. */
   take(events: number, bytes: number, now: number): boolean {
-    this.#refill(now)
     const { eventsPerSecond, bytesPerSecond } = this.limits
-    if (!fits(this.#events, events, eventsPerSecond) || !fits(this.#bytes, bytes, bytesPerSecond)) return false
+    return this.#take(events, bytes, Math.min(events, eventsPerSecond ?? events), Math.min(bytes, bytesPerSecond ?? bytes), now)
+  }
+
+  /** Several frames at once: all of them fit, or none goes. */
+  takeAll(events: number, bytes: number, now: number): boolean {
+    return this.#take(events, bytes, events, bytes, now)
+  }
+
+  /** What was taken and could not be sent. */
+  giveBack(events: number, bytes: number): void {
+    this.#events += events
+    this.#bytes += bytes
+  }
+
+  #take(events: number, bytes: number, needEvents: number, needBytes: number, now: number): boolean {
+    this.#refill(now)
+    if (this.#events < needEvents || this.#bytes < needBytes) return false
     this.#events -= events
     this.#bytes -= bytes
     return true
@@ -35,6 +51,3 @@ export class RateLimiter {
     if (bytesPerSecond !== undefined) this.#bytes = Math.min(bytesPerSecond, this.#bytes + seconds * bytesPerSecond)
   }
 }
-
-const fits = (have: number, want: number, limit: number | undefined): boolean =>
-  limit === undefined || have >= Math.min(want, limit)

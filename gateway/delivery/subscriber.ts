@@ -52,13 +52,27 @@ export class Subscriber {
 
   /** A live reader's tick: within rate and room, or it falls behind. */
   accepts(tick: Tick): boolean {
-    if (this.limiter !== undefined && !this.limiter.take(tick.events, tick.bytes.length, this.monotonic())) return false
-    return this.outlet.offer(tick.bytes)
+    const { limiter } = this
+    if (limiter === undefined) return this.outlet.offer(tick.bytes)
+    const { events, bytes, frames } = tick
+    const now = this.monotonic()
+    const allowed = frames === 1 ? limiter.take(events, bytes.length, now) : limiter.takeAll(events, bytes.length, now)
+    if (!allowed) return false
+    if (this.outlet.offer(bytes)) return true
+    limiter.giveBack(events, bytes.length)
+    return false
   }
 
-  /** Whether the class's rate allows this chunk of catching up now. */
+  /** Whether the class's rate allows one more frame of catching up now. */
   paces(events: number, bytes: number): boolean {
     return this.limiter === undefined || this.limiter.take(events, bytes, this.monotonic())
+  }
+
+  /** Writes what {@link paces} allowed; false when there was no room after all. */
+  offerPaced(bytes: Buffer, events: number): boolean {
+    if (this.outlet.offer(bytes)) return true
+    this.limiter?.giveBack(events, bytes.length)
+    return false
   }
 
   /** Readers that are on their way to live. */

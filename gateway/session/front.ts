@@ -130,6 +130,8 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
     router,
     logger: deps.logger,
     maxConnections: options.limits.maxConnections,
+    headersTimeoutMs: options.limits.headersTimeoutMs,
+    requestTimeoutMs: options.limits.headersTimeoutMs * 2,
     onUpgrade: upgradeHandler({
       acceptor,
       admissions,

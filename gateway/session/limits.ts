@@ -13,6 +13,8 @@ export type SessionLimits = {
   readonly inboundBurst: number
   /** Frames kept while a token is being checked; beyond: close 4100 (session.ts). */
   readonly maxBacklog: number
+  /** From connecting to the end of the request's headers; beyond: HTTP 408 and closed (kit/http). */
+  readonly headersTimeoutMs: number
   /** From upgrade to a valid hello; beyond: close 4102 (session.ts). */
   readonly helloTimeoutMs: number
   /** Pings without any inbound frame for two intervals; beyond: reset, counted as 4106 (session.ts). */
@@ -52,6 +54,7 @@ export const DEFAULT_LIMITS: SessionLimits = {
   inboundPerSecond: 50,
   inboundBurst: 200,
   maxBacklog: 64,
+  headersTimeoutMs: 10_000,
   helloTimeoutMs: 10_000,
   heartbeatMs: 15_000,
   slowReaderMs: 30_000,

@@ -42,7 +42,8 @@ export class Vitals {
       // Reset, not close: a closed socket would still deliver what is queued.
       return { kind: 'reset', code: loaded ? Close.SlowReader : Close.HeartbeatTimeout }
     }
-    let wakeInMs = Math.min(heartbeatMs, expiresInMs, this.endsAt - now)
+    // Often enough to notice a reader that stalls between two looks within half its time again.
+    let wakeInMs = Math.min(heartbeatMs, slowReaderMs / 2, expiresInMs, this.endsAt - now)
     if (waitingSince !== undefined) wakeInMs = Math.min(wakeInMs, waitingSince + slowReaderMs - now)
     const ask = waitingSince === undefined && now - this.seenAt >= heartbeatMs
     return { kind: 'well', ask, wakeInMs: Math.max(1, wakeInMs) }
