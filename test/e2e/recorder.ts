@@ -50,16 +50,24 @@ function recording(transcript: Transcript): SocketConstructor {
 export class Recorder implements AsyncDisposable {
   readonly transcript = new Transcript()
   readonly client: DeltaWatch
+  /** The newest changes, all of them unless a limit was given. */
   readonly changes: Change[] = []
+  readonly #keep: number
   readonly notices: string[] = []
   readonly #reading: Promise<void>
   readonly #waiting = new Set<() => void>()
-  readonly #positions = new Map<string, number>()
+  readonly #positions = new Map<string, { readonly epoch: string; readonly revision: number }>()
   #ended: unknown
 
-  constructor(url: string, request: WatchRequest, options: Partial<DeltaWatchOptions> = {}) {
+  constructor(
+    url: string,
+    request: WatchRequest,
+    options: Partial<DeltaWatchOptions> & { readonly keep?: number } = {},
+  ) {
+    const { keep = Number.POSITIVE_INFINITY, ...rest } = options
+    this.#keep = keep
     const backoff = { baseMs: 50, maxMs: 500 }
-    this.client = new DeltaWatch({ url, WebSocket: recording(this.transcript), backoff, ...options })
+    this.client = new DeltaWatch({ url, WebSocket: recording(this.transcript), backoff, ...rest })
     this.client.on('notice', (notice) => this.notices.push(JSON.stringify(notice)))
     this.#reading = this.#read(request)
   }
@@ -73,15 +81,18 @@ export class Recorder implements AsyncDisposable {
     return this.transcript.connections
   }
 
-  /** Highest revision this cluster is known to stand at. */
+  /** The revision this cluster stands at; 0 before the first. */
   position(cluster: string): number {
-    return this.#positions.get(cluster) ?? 0
+    return this.#positions.get(cluster)?.revision ?? 0
+  }
+  epoch(cluster: string): string | undefined {
+    return this.#positions.get(cluster)?.epoch
   }
 
-  /** Resolves when everything of `cluster` up to `revision` was delivered or proved. */
-  async reached(cluster: string, revision: number, timeoutMs = 30_000): Promise<void> {
+  /** Resolves when everything of `cluster` up to `revision` was delivered or proved, in another epoch than `left`. */
+  async reached(cluster: string, revision: number, timeoutMs = 30_000, left?: string): Promise<void> {
     await this.until(
-      () => this.position(cluster) >= revision,
+      () => this.position(cluster) >= revision && (left === undefined || this.epoch(cluster) !== left),
       () => `${cluster} stands at ${this.position(cluster)}, not at ${revision}`,
       timeoutMs,
     )
@@ -135,11 +146,16 @@ export class Recorder implements AsyncDisposable {
     for (const look of this.#waiting) look()
   }
 
+  #stand(cluster: string, at: { readonly epoch: string; readonly revision: string }): void {
+    this.#positions.set(cluster, { epoch: at.epoch, revision: Number(at.revision) })
+  }
+
   #take(change: Change): void {
     this.changes.push(change)
+    if (this.changes.length > this.#keep) this.changes.shift()
     if (change.kind === 'bookmark') {
-      for (const [cluster, at] of Object.entries(change.clusters)) this.#positions.set(cluster, Number(at.revision))
-    } else if ('revision' in change) this.#positions.set(change.cluster, Number(change.revision))
+      for (const [cluster, at] of Object.entries(change.clusters)) this.#stand(cluster, at)
+    } else if ('revision' in change) this.#stand(change.cluster, change)
     for (const look of this.#waiting) look()
   }
 }

@@ -10,6 +10,7 @@ import { type Nats, type NatsOptions, startNats } from '../support/nats.ts'
 import { reservePort } from '../support/ports.ts'
 import { scratchDir } from '../support/process.ts'
 import { type Server, startServer } from '../support/server.ts'
+import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
 
@@ -29,7 +30,9 @@ export type StackOptions = {
   readonly nats?: NatsOptions
   readonly agentFlags?: readonly string[]
   readonly gatewayFlags?: readonly string[]
-  /** Agents and gateway see the hub and etcd through their fault proxies where those were asked for. */
+  /** Puts a fault proxy on each link: agent to etcd, agent to hub, gateway to hub. */
+  readonly proxied?: boolean
+  /** Default: both. */
   readonly start?: { readonly agents?: boolean; readonly gateway?: boolean }
 }
 
@@ -37,7 +40,12 @@ export interface Cluster extends ClusterPlan {
   readonly etcd: Etcd
   /** undefined until {@link Stack.startAgent}. */
   agent: Server | undefined
+  /** What the agent connects to: the servers themselves, or the proxies before them. */
+  readonly etcdUrl: string
+  readonly hubUrl: string
+  readonly links: AgentLinks | undefined
 }
+export type AgentLinks = { readonly etcd: TcpProxy; readonly hub: TcpProxy }
 
 export class Stack implements AsyncDisposable {
   readonly clusters: Cluster[] = []
@@ -47,6 +55,7 @@ export class Stack implements AsyncDisposable {
   readonly #gatewayPort: number
   readonly nats: Nats
   gateway: Server | undefined
+  gatewayLink: TcpProxy | undefined
 
   private constructor(
     owned: AsyncDisposableStack,
@@ -71,8 +80,9 @@ export class Stack implements AsyncDisposable {
     const policies = options.policies ?? (await openPolicies(owned, plans))
     const { port } = owned.use(await reservePort())
     const stack = new Stack(owned.move(), options, { nats: nats as Nats, policies, port })
-    for (const [i, plan] of plans.entries()) stack.clusters.push({ ...plan, etcd: etcds[i] as Etcd, agent: undefined })
     try {
+      for (const [i, plan] of plans.entries()) await stack.#join(plan, etcds[i] as Etcd)
+      if (options.proxied === true) stack.gatewayLink = await stack.#proxy(stack.nats.directUrl)
       if (options.start?.gateway !== false) await stack.startGateway()
       if (options.start?.agents !== false) await Promise.all(stack.clusters.map((cluster) => stack.startAgent(cluster)))
     } catch (error) {
@@ -80,6 +90,21 @@ export class Stack implements AsyncDisposable {
       throw error
     }
     return stack
+  }
+
+  async #proxy(url: string): Promise<TcpProxy> {
+    return this.#owned.use(await startTcpProxy({ port: Number(new URL(url).port) }))
+  }
+
+  async #join(plan: ClusterPlan, etcd: Etcd): Promise<void> {
+    const { proxied } = this.#options
+    const links =
+      proxied === true
+        ? { etcd: await this.#proxy(etcd.directUrl), hub: await this.#proxy(this.nats.directUrl) }
+        : undefined
+    const etcdUrl = links === undefined ? etcd.clientUrl : `http://127.0.0.1:${links.etcd.port}`
+    const hubUrl = links === undefined ? this.nats.clientUrl : `nats://127.0.0.1:${links.hub.port}`
+    this.clusters.push({ ...plan, etcd, agent: undefined, etcdUrl, hubUrl, links })
   }
 
   get url(): string {
@@ -101,8 +126,8 @@ export class Stack implements AsyncDisposable {
       ...flags({
         cluster: cluster.cluster,
         region: cluster.region,
-        etcd: cluster.etcd.clientUrl,
-        nats: this.nats.clientUrl,
+        etcd: cluster.etcdUrl,
+        nats: cluster.hubUrl,
         prefix: '/',
         policies: this.#policies,
         'hub-region': 'sz',
@@ -117,7 +142,7 @@ export class Stack implements AsyncDisposable {
     return [
       'gateway/main.ts',
       ...flags({
-        nats: this.nats.clientUrl,
+        nats: this.gatewayLink === undefined ? this.nats.clientUrl : `nats://127.0.0.1:${this.gatewayLink.port}`,
         listen: `127.0.0.1:${this.#gatewayPort}`,
         clusters: this.clusters.map((c) => `${c.cluster}=${c.region}`).join(','),
         'hub-region': 'sz',

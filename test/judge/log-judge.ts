@@ -93,6 +93,9 @@ export class LogJudge {
     const last = this.#expect.histories.at(-1)
     if (last === undefined) return
     if (this.#walk === undefined) return this.#fail('Complete', 'the log ends without a position')
+    if (this.#expect.histories[this.#epochs.indexOf(this.#epoch)] !== last) {
+      return this.#fail('Complete', `the log ends in lineage ${this.#epoch}, which is not the last`)
+    }
     for (const missing of this.#walk.to(last.to))
       this.#fail('Complete', `revision ${missing.revision} is not in the log`)
   }

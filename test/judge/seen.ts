@@ -246,8 +246,10 @@ class ConnectionReader {
   }
 }
 
-/** The judge's own reading of a cursor: positions by cluster, or what is wrong with it. */
-export function readCursor(text: string): Map<string, Place> | string {
+export type ReadCursor = { readonly viewTag: string; readonly positions: ReadonlyMap<string, Place> }
+
+/** The judge's own reading of a cursor, or what is wrong with it. */
+export function readCursor(text: string): ReadCursor | string {
   if (!text.startsWith('dw1.')) return 'prefix'
   const bytes = Buffer.from(text.slice(4), 'base64url')
   if (bytes.toString('base64url') !== text.slice(4)) return 'not canonical base64url'
@@ -261,5 +263,5 @@ export function readCursor(text: string): Map<string, Place> | string {
     positions.set(id, { epoch: bytes.toString('hex', at, at + 8), revision: Number(bytes.readBigUInt64BE(at + 8)) })
     at += 16
   }
-  return at === bytes.length - 4 ? positions : 'length'
+  return at === bytes.length - 4 ? { viewTag: bytes.toString('hex', 0, 8), positions } : 'length'
 }

@@ -9,6 +9,8 @@ import type { History } from './truth.ts'
 import type { Rule, Verdict } from './verdict.ts'
 import { type Expected, type View, visibleState, Walk } from './view.ts'
 
+const NO_VIEW = '0000000000000000'
+
 export type Expectation = {
   readonly cluster: string
   /** One per lineage, in order: the first epoch seen is judged by the first. More epochs than histories is a violation. */
@@ -35,6 +37,8 @@ export class SubscriptionJudge {
   #first = false
   #owed = false
   #denied = false
+  /** The client came back before any bookmark had named its view: only a full snapshot can answer that. */
+  #viewless = false
   /** What the subscriber holds, once it had a snapshot. */
   #held: Map<string, SeenEntry> | undefined
 
@@ -81,6 +85,9 @@ export class SubscriptionJudge {
     const last = this.#expect.histories.at(-1)
     if (last === undefined) return
     if (this.#walk === undefined) return this.#fail('Complete', 'the subscription ended without a position')
+    if (this.#epoch === undefined || this.#historyOf(this.#epoch) !== last) {
+      return this.#fail('Complete', `the subscription ended in lineage ${this.#epoch}, which is not the last`)
+    }
     const from = this.#walk.at
     for (const missing of this.#walk.to(last.to)) {
       this.#fail('Complete', `stopped at ${from}; revision ${missing.revision} never arrived`)
@@ -93,9 +100,12 @@ export class SubscriptionJudge {
     this.#resumed = undefined
     this.#first = true
     this.#bookmark = 0
-    const cursor = start.startsWith('dw1.') ? readCursor(start) : new Map<string, Place>()
+    this.#viewless = false
+    if (!start.startsWith('dw1.')) return
+    const cursor = readCursor(start)
     if (typeof cursor === 'string') return this.#fail('Cursor', `the client kept a broken cursor: ${cursor}`)
-    this.#resumed = cursor.get(this.#expect.cluster)
+    this.#resumed = cursor.positions.get(this.#expect.cluster)
+    this.#viewless = cursor.viewTag === NO_VIEW
   }
 
   #outcome(outcome: string, at: Place | undefined): void {
@@ -116,10 +126,14 @@ export class SubscriptionJudge {
     }
   }
 
+  #historyOf(epoch: string): History | undefined {
+    return this.#expect.histories[this.#epochs.indexOf(epoch)]
+  }
+
   /** Moves the judge's own position, forgetting the old one. False when the place cannot exist. */
   #stand(at: Place): boolean {
     if (!this.#epochs.includes(at.epoch)) this.#epochs.push(at.epoch)
-    const history = this.#expect.histories[this.#epochs.indexOf(at.epoch)]
+    const history = this.#historyOf(at.epoch)
     if (history === undefined) {
       this.#fail('Epoch', `epoch ${at.epoch} is one more than there were lineages`)
       this.#walk = undefined
@@ -130,6 +144,7 @@ export class SubscriptionJudge {
       this.#walk = undefined
       return false
     }
+    if (this.#epoch !== at.epoch) this.#bookmark = 0
     if (this.#epoch !== at.epoch || this.#walk?.at !== at.revision) {
       this.#walk = new Walk(history, this.#expect.view, at.revision)
     }
@@ -249,7 +264,7 @@ export class SubscriptionJudge {
   #cursorSeen(text: string): void {
     const cursor = readCursor(text)
     if (typeof cursor === 'string') return this.#fail('Cursor', `a bookmark's cursor is broken: ${cursor}`)
-    const at = cursor.get(this.#expect.cluster)
+    const at = cursor.positions.get(this.#expect.cluster)
     if (at === undefined) return
     const before = this.#cursor
     if (before?.epoch === at.epoch && at.revision < before.revision) {
@@ -263,7 +278,8 @@ export class SubscriptionJudge {
 
   #resync(reason: string, to: Place | undefined): void {
     this.#verdict.count('resyncs')
-    if (!(this.#expect.resyncs ?? []).includes(reason)) this.#fail('Resync', `resync (${reason}) without cause`)
+    const known = (this.#expect.resyncs ?? []).includes(reason) || (this.#viewless && reason === 'selector')
+    if (!known) this.#fail('Resync', `resync (${reason}) without cause`)
     this.#owed = this.#held !== undefined || to === undefined
     if (!this.#owed && to !== undefined) this.#stand(to)
   }

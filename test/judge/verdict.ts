@@ -28,7 +28,8 @@ export type Rule =
 
 export type Violation = { readonly rule: Rule; readonly cluster: string; readonly detail: string }
 
-const KEPT = 50
+/** The first of each rule explain; the thousandth does not. */
+const KEPT_PER_RULE = 8
 
 export class Verdict {
   readonly violations: Violation[] = []
@@ -37,8 +38,9 @@ export class Verdict {
   readonly totals = new Map<string, number>()
 
   fail(rule: Rule, cluster: string, detail: string): void {
-    this.byRule.set(rule, (this.byRule.get(rule) ?? 0) + 1)
-    if (this.violations.length < KEPT) this.violations.push({ rule, cluster, detail })
+    const n = (this.byRule.get(rule) ?? 0) + 1
+    this.byRule.set(rule, n)
+    if (n <= KEPT_PER_RULE) this.violations.push({ rule, cluster, detail })
   }
 
   count(what: string, by = 1): void {
@@ -57,8 +59,11 @@ export class Verdict {
 
   merge(other: Verdict): void {
     for (const [what, n] of other.totals) this.count(what, n)
-    for (const [rule, n] of other.byRule) this.byRule.set(rule, (this.byRule.get(rule) ?? 0) + n)
-    for (const violation of other.violations) if (this.violations.length < KEPT) this.violations.push(violation)
+    for (const [rule, n] of other.byRule) {
+      const room = Math.max(0, KEPT_PER_RULE - (this.byRule.get(rule) ?? 0))
+      this.violations.push(...other.violations.filter((violation) => violation.rule === rule).slice(0, room))
+      this.byRule.set(rule, (this.byRule.get(rule) ?? 0) + n)
+    }
   }
 
   /** One line of totals, then what failed. */

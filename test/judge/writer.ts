@@ -30,6 +30,8 @@ export type WriterOptions = {
   /** Writes per second at most; default as fast as etcd answers. */
   readonly perSecond?: number
   readonly valueBytes?: number
+  /** Most operations of one transaction. Default 5. */
+  readonly maxOps?: number
 }
 
 export class Writer implements AsyncDisposable {
@@ -48,7 +50,7 @@ export class Writer implements AsyncDisposable {
   constructor(options: WriterOptions) {
     this.#etcd = new EtcdHttp(options.url, 3_000)
     this.#random = seeded(options.seed)
-    const defaults = { prefix: '/w/', keys: 200, concurrency: 4, valueBytes: 100, perSecond: undefined }
+    const defaults = { prefix: '/w/', keys: 200, concurrency: 4, valueBytes: 100, maxOps: 5, perSecond: undefined }
     this.#options = { ...defaults, ...options }
   }
 
@@ -154,7 +156,9 @@ export class Writer implements AsyncDisposable {
       const prefix = `${this.#options.prefix}${Math.floor(this.#random() * 7)}/`
       return [{ op: 'delete', key: prefix, rangeEnd: `${prefix.slice(0, -1)}0` }]
     }
-    const keys = new Set(Array.from({ length: 2 + Math.floor(this.#random() * 4) }, () => this.#key()))
+    const keys = new Set(
+      Array.from({ length: 2 + Math.floor(this.#random() * (this.#options.maxOps - 1)) }, () => this.#key()),
+    )
     return [...keys].map((key) => (this.#random() < 0.7 ? put(key) : { op: 'delete', key }))
   }
 

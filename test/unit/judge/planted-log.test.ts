@@ -173,6 +173,9 @@ describe('the judge of logs', () => {
     log.epoch = OTHER_EPOCH
     log.checkpoint(9)
     log.events(9, 17)
-    assert.equal(judge(log, { histories: [second, second] }).failed, 0)
+    const first = sampleHistory()
+    assert.equal(judge(log, { histories: [first, second] }).failed, 0)
+    const stuck = judge(faultlessLog(first), { histories: [first, second] })
+    assert.ok((stuck.byRule.get('Complete') ?? 0) > 0, 'a log that never left the old lineage')
   })
 })

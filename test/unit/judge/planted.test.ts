@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { crc32 } from 'node:zlib'
 import { readTranscript } from '../../judge/seen.ts'
 import { type Expectation, judgeSubscription } from '../../judge/subscription.ts'
 import type { History } from '../../judge/truth.ts'
@@ -228,6 +229,26 @@ describe('the judge of subscriptions', () => {
       { histories: [sampleHistory(), second], resyncs: ['epoch'] },
     )
     assert.equal(verdict.failed, 0, verdict.toString())
+  })
+
+  it('catches a subscriber that never left the old lineage (Complete)', () => {
+    const verdict = planted(() => {}, { histories: [sampleHistory(), sampleHistory()] })
+    assert.ok((verdict.byRule.get('Complete') ?? 0) > 0, verdict.toString())
+  })
+
+  it('accepts a full snapshot for a client that came back before any bookmark named its view', () => {
+    const back = (tag: string): Verdict =>
+      planted((s, h) => {
+        const body = Buffer.from(cursorText(11).slice(4), 'base64url').subarray(0, -4)
+        body.write(tag, 0, 'hex')
+        const sum = Buffer.alloc(4)
+        sum.writeUInt32BE(crc32(body))
+        const start = `dw1.${Buffer.concat([body, sum]).toString('base64url')}`
+        const resync = { type: 'resync', ch: 7, cluster: CLUSTER, reason: 'selector' }
+        s.splice(1, 1, { start, frames: [watching('resync'), resync, ...snapshotFrames(h, 17), bookmark(17)] })
+      })
+    assert.equal(back('0000000000000000').failed, 0, back('0000000000000000').toString())
+    assert.ok((back('a1b2c3d4e5f60718').byRule.get('Resync') ?? 0) > 0)
   })
 
   it('takes masked, withheld and hidden values as the scenario says, and nothing else', () => {

@@ -91,7 +91,7 @@ describe('reading cursors', () => {
       const read = readCursor(cursor)
       assert.ok(typeof read !== 'string', name)
       for (const [id, at] of Object.entries(positions)) {
-        assert.deepEqual(read.get(id), { epoch: at.epoch, revision: Number(at.revision) }, name)
+        assert.deepEqual(read.positions.get(id), { epoch: at.epoch, revision: Number(at.revision) }, name)
       }
     }
     for (const { name, cursor, reason } of vectors.refused) {

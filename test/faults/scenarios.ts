@@ -1,0 +1,127 @@
+// What can go wrong, one scenario each.
+// Owns: the list, and what each fault makes legitimate. Every choice comes from the world's seed.
+// Refuses: starting and judging (world.ts, run.ts). A scenario leaves everything healed or killed things restarted.
+
+import { setTimeout as wait } from 'node:timers/promises'
+import { compactionAtTheCursor, restoreBehind, restorePast } from './histories.ts'
+import { largeValues, rangeDelete } from './large.ts'
+import type { WriterOptions } from '../judge/writer.ts'
+import type { TcpProxy } from '../support/tcp-proxy.ts'
+import type { Allowed, World } from './world.ts'
+
+export type Scenario = {
+  readonly name: string
+  readonly about: string
+  readonly allowed?: Allowed
+  readonly writer?: Partial<WriterOptions>
+  /** One round under load; `settle` follows. */
+  round(world: World): Promise<void>
+}
+
+type Fault = (proxy: TcpProxy, world: World) => Promise<void>
+const faults: Readonly<Record<string, Fault>> = {
+  cut: async (proxy, world) => {
+    for (let n = 0; n < 4; n++) {
+      proxy.cut(world.pick(['reset', 'end'] as const))
+      await world.writes(10 + world.roll(60))
+    }
+  },
+  flap: async (proxy, world) => {
+    await using flapping = proxy.flap({ upMs: 250, downMs: 120, cycles: 6, random: world.random })
+    await flapping.done
+  },
+  blackhole: async (proxy, world) => {
+    proxy.blackhole(world.pick(['both', 'toTarget', 'toClient'] as const))
+    await wait(500 + world.roll(4000))
+    await proxy.heal()
+  },
+  delay: async (proxy, world) => {
+    proxy.delay(20 + world.roll(180))
+    await world.writes(200)
+    await proxy.heal()
+  },
+  throttle: async (proxy, world) => {
+    proxy.throttle(20_000 + world.roll(60_000))
+    await wait(1500)
+    await proxy.heal()
+  },
+}
+
+const links = ['etcd', 'hub', 'gateway'] as const
+const linkScenarios = links.flatMap((link) =>
+  Object.entries(faults).map(
+    ([name, fault]): Scenario => ({
+      name: `${name}-${link}`,
+      about: `${name} of the link ${link === 'gateway' ? 'gateway to hub' : `agent to ${link}`}`,
+      round: async (world) => {
+        await world.writes(50)
+        await fault(world.links[link], world)
+        await world.writes(50)
+      },
+    }),
+  ),
+)
+
+const victims = {
+  agent: (world: World) => world.cluster.agent,
+  gateway: (world: World) => world.stack.gateway,
+  hub: (world: World) => world.stack.nats,
+  etcd: (world: World) => world.cluster.etcd,
+} as const
+
+const killScenarios = Object.entries(victims).map(
+  ([name, victim]): Scenario => ({
+    name: `kill-${name}`,
+    about: `kill -9 of ${name} at a random moment, and restart`,
+    round: async (world) => {
+      await world.writes(1 + world.roll(150))
+      const process = victim(world)
+      await process?.kill()
+      if (name !== 'etcd' && world.random() < 0.5) await world.writes(1 + world.roll(100))
+      await process?.restart()
+      await world.writes(1 + world.roll(50))
+    },
+  }),
+)
+
+export const SCENARIOS: readonly Scenario[] = [
+  ...linkScenarios,
+  ...killScenarios,
+  {
+    name: 'everything',
+    about: 'several faults on several links at once, and kills between them',
+    round: async (world) => {
+      const names = Object.keys(faults)
+      const acts = links.map(async (link) => await faults[world.pick(names)]?.(world.links[link], world))
+      acts.push(
+        (async () => {
+          await world.writes(1 + world.roll(50))
+          await world.cluster.agent?.kill()
+          await world.cluster.agent?.restart()
+        })(),
+      )
+      await Promise.all(acts)
+    },
+  },
+  {
+    name: 'compaction',
+    about: 'etcd is compacted past the position while the agent is away',
+    // With the position its evidence is compacted away, so that a new epoch is as legitimate as a gap.
+    allowed: { resyncs: ['compacted', 'epoch'], pending: ['gap'], extraEpochs: 20 },
+    round: compactionAtTheCursor,
+  },
+  {
+    name: 'restore-behind',
+    about: 'a backup is restored under the same cluster id, below the position',
+    allowed: { resyncs: ['epoch'] },
+    round: restoreBehind,
+  },
+  {
+    name: 'restore-past',
+    about: 'a backup is restored under the same cluster id and already written past the position',
+    allowed: { resyncs: ['epoch'] },
+    round: restorePast,
+  },
+  { name: 'range-delete', about: '10,000 keys deleted in one revision', round: rangeDelete },
+  { name: 'large-values', about: '8 values of 1 MiB, under a killed agent', round: largeValues },
+]
