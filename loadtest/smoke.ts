@@ -76,7 +76,7 @@ async function runK6(k6: string, target: Target, summary: string): Promise<numbe
   const env: Record<string, string> = {
     GATEWAY: target.gateway,
     CLUSTERS: target.clusters,
-    RUN: `${Date.now().toString(36)}`,
+    RUN: Date.now().toString(36),
     RATE: values.rate,
     SECONDS: values.seconds,
     SOCKETS: values.sockets,

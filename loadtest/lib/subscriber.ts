@@ -10,11 +10,11 @@ import { SUBPROTOCOL, WIRE_VERSION } from '../../protocol/version.ts'
 import { type Finding, Ledger } from './ledger.ts'
 
 export type Heard = {
-  delivered(cluster: string, latencyMs: number): void
-  found(finding: Finding): void
-  outcome(ok: boolean): void
-  bookmark(): void
-  failed(what: string): void
+  readonly delivered: (cluster: string, latencyMs: number) => void
+  readonly found: (finding: Finding) => void
+  readonly outcome: (ok: boolean) => void
+  readonly bookmark: () => void
+  readonly failed: (what: string) => void
 }
 type Payload = { readonly n: number; readonly at: number }
 
