@@ -56,7 +56,7 @@ export function jwtAuthenticator(options: VerifierOptions): Authenticator {
         outcome = refusalOf(e)
       }
       options.onOutcome?.(outcome.ok ? 'accepted' : outcome.close.name)
-      if (!outcome.ok) await clock.sleep(options.refusalDelayMs)
+      if (!outcome.ok && options.refusalDelayMs > 0) await clock.sleep(options.refusalDelayMs)
       return outcome
     },
   }

@@ -94,8 +94,13 @@ export class Delivery implements Disposable {
     return this.#encoders[format]
   }
 
-  subscribe(outlet: Outlet, format: FormatName, policyClass: PolicyClass): Subscriber {
-    const subscriber = new Subscriber(outlet, this.#encoders[format], policyClass, this.#subscriberDeps)
+  subscribe(
+    outlet: Outlet,
+    format: FormatName,
+    policyClass: PolicyClass,
+    narrowed: readonly string[] | undefined,
+  ): Subscriber {
+    const subscriber = new Subscriber(outlet, this.#encoders[format], policyClass, narrowed, this.#subscriberDeps)
     subscriber.limiter = this.#limiter(policyClass)
     return subscriber
   }
@@ -167,18 +172,19 @@ export class Delivery implements Disposable {
     for (const watch of subscriber.watches.values()) this.#rechannel(watch, policyClass, bursts)
   }
 
-  /** What a class may know of the clusters, for `welcome`. */
-  clusters(policyClass: PolicyClass): Record<string, ClusterStatus> {
+  /** What a subscriber may know of the clusters, for `welcome`. */
+  clusters(subscriber: Subscriber): Record<string, ClusterStatus> {
     const shown: Record<string, ClusterStatus> = {}
     for (const { source } of this.#hubs.values()) {
-      const status = this.statusFor(source, policyClass)
+      const status = this.statusFor(source, subscriber)
       if (status !== undefined) shown[source.cluster] = status
     }
     return shown
   }
 
-  /** Undefined when the class may not know of the cluster. */
-  statusFor(source: ClusterSource, policyClass: PolicyClass): ClusterStatus | undefined {
+  /** Undefined when the subscriber may not know of the cluster. */
+  statusFor(source: ClusterSource, { policyClass, narrowed }: Subscriber): ClusterStatus | undefined {
+    if (narrowed !== undefined && !narrowed.includes(source.cluster)) return undefined
     const decider = this.#deps.policy().decider(source.region, policyClass)
     if (decider.blind) return undefined
     const { state, epoch, revision, provenAt } = source.status

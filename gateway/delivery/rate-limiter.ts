@@ -20,7 +20,13 @@ export class RateLimiter {
   /** One frame, which may be larger than the bucket. */
   take(events: number, bytes: number, now: number): boolean {
     const { eventsPerSecond, bytesPerSecond } = this.limits
-    return this.#take(events, bytes, Math.min(events, eventsPerSecond ?? events), Math.min(bytes, bytesPerSecond ?? bytes), now)
+    return this.#take(
+      events,
+      bytes,
+      Math.min(events, eventsPerSecond ?? events),
+      Math.min(bytes, bytesPerSecond ?? bytes),
+      now,
+    )
   }
 
   /** Several frames at once: all of them fit, or none goes. */

@@ -27,6 +27,8 @@ export class Subscriber {
   readonly encoder: Encoder
   policyClass: PolicyClass
   limiter: RateLimiter | undefined
+  /** Clusters the credential is narrowed to; undefined means all that policy shows. */
+  readonly narrowed: readonly string[] | undefined
   readonly watches = new Map<string, Watch>()
   /** In the pump's queue. */
   queued = false
@@ -34,7 +36,14 @@ export class Subscriber {
   readonly #deps: SubscriberDeps
   #active: Reader[] = []
 
-  constructor(outlet: Outlet, encoder: Encoder, policyClass: PolicyClass, deps: SubscriberDeps) {
+  constructor(
+    outlet: Outlet,
+    encoder: Encoder,
+    policyClass: PolicyClass,
+    narrowed: readonly string[] | undefined,
+    deps: SubscriberDeps,
+  ) {
+    this.narrowed = narrowed
     this.outlet = outlet
     this.encoder = encoder
     this.policyClass = policyClass

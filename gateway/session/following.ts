@@ -163,6 +163,7 @@ export function openFollowing(spec: FollowingSpec, context: SessionContext): Ope
   if (policyClass === undefined) return refuse(Close.Overloaded)
   if (!spec.lease.identify(spec.principal.subscriber.subject)) return refuse(Close.TooManyConnections)
   context.opened()
-  const subscribe = (outlet: Outlet): Subscriber => context.delivery.subscribe(outlet, spec.format, policyClass)
+  const subscribe = (outlet: Outlet): Subscriber =>
+    context.delivery.subscribe(outlet, spec.format, policyClass, spec.principal.clusters)
   return { ok: true, following: new Following(spec, subscribe, context) }
 }

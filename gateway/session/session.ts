@@ -253,7 +253,7 @@ export class Session implements Inbound, Sleeper {
       return this.close(Close.Overloaded)
     }
     if (!this.#lease.identify(principal.subscriber.subject)) return this.close(Close.TooManyConnections)
-    const subscriber = context.delivery.subscribe(this.outlet, 'json', policyClass)
+    const subscriber = context.delivery.subscribe(this.outlet, 'json', policyClass, principal.clusters)
     this.#state = { kind: 'open', principal, subscriber }
     context.opened()
     const { limits } = context
@@ -268,7 +268,7 @@ export class Session implements Inbound, Sleeper {
         maxWatches: limits.maxWatches,
         maxClusters: 64,
       },
-      clusters: context.delivery.clusters(policyClass),
+      clusters: context.delivery.clusters(subscriber),
       ...(principal.dev ? { dev: true as const } : {}),
     })
     this.#sleep()

@@ -142,7 +142,7 @@ export class Sessions implements Disposable {
     else this.#told.set(source.cluster, calm)
     const variants = new Map<string, Buffer | undefined>()
     const tell = (subscriber: Subscriber): void => {
-      const status = delivery.statusFor(source, subscriber.policyClass)
+      const status = delivery.statusFor(source, subscriber)
       if (status === undefined || (status.revision === undefined && status.epoch !== undefined && !moved)) return
       const { format } = subscriber.encoder
       const name = `${format} ${status.revision ?? ''}`

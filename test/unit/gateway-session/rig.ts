@@ -147,7 +147,7 @@ export class Rig implements Disposable {
     )
     const policyClass = this.policy.classOf({ subject: 's', region: 'sz', audiences: [], scopes: [], anonymous: false })
     if (policyClass === undefined) throw new Error('no class')
-    return this.delivery.subscribe(outlet, format, policyClass)
+    return this.delivery.subscribe(outlet, format, policyClass, undefined)
   }
 
   /** The peer read everything: all marks are ponged. */
