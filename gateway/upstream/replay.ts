@@ -11,7 +11,7 @@ import type { LogEntry, RevisionRecord } from '#protocol/log/entry.ts'
 import { compareRevisions, type Revision } from '#protocol/revision.ts'
 import type { LogHistory, ReplayedRevision } from '../view/cluster-view.ts'
 import { HeldEntry } from '../view/held-entry.ts'
-import type { Position } from '../view/view-core.ts'
+import type { Position } from '../view/contract.ts'
 import type { LogStream, StreamFacts } from './log-stream.ts'
 import type { SeqIndex } from './seq-index.ts'
 

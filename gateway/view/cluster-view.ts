@@ -12,15 +12,8 @@ import type { Clock } from '#kit/clock.ts'
 import type { ClusterSource, Located, RingRevision, SourceEvent, SourceStatus, StateEntry } from '../delivery/ports.ts'
 import { StateScanner } from './scan.ts'
 import { clusterState, DEFAULT_STATUS_LIMITS, type StatusFacts, type StatusLimits } from './status.ts'
-import {
-  type CheckpointOutcome,
-  type Demand,
-  type Position,
-  type Step,
-  ViewCore,
-  type ViewBounds,
-  type ViewEvent,
-} from './view-core.ts'
+import type { CheckpointOutcome, Demand, Position, Step, ViewBounds, ViewEvent } from './contract.ts'
+import { ViewCore } from './view-core.ts'
 
 export type ReplayedRevision = Pick<RingRevision, 'epoch' | 'revision' | 'events'>
 

@@ -10,49 +10,17 @@
 // High-water rule: what was shown at (epoch, revision) is never shown again. A log read again from a checkpoint is folded
 // up to the revision the view had reached and compared there; equal means that nothing happened as far as readers know.
 
-import type { ResyncReason } from '#protocol/frames.ts'
-import type { Epoch, LogEntry, RevisionRecord } from '#protocol/log/entry.ts'
+import type { Epoch, RevisionRecord } from '#protocol/log/entry.ts'
 import { compareRevisions, maxRevision, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
-import type { Located, RingEvent, SourceEvent } from '../delivery/ports.ts'
+import type { Located, RingEvent } from '../delivery/ports.ts'
 import { type BeginEntry, Checkpoint, type EndEntry, type ItemsEntry } from './checkpoint.ts'
+import type { CheckpointOutcome, Demand, Position, Step, ViewBounds, ViewEvent } from './contract.ts'
+import { type Barrier, barrierOf, resetReason } from './continuity.ts'
 import { ENTRY_OVERHEAD, HeldEntry } from './held-entry.ts'
 import { type Arrival, HoldQueue } from './hold-queue.ts'
 import { Ring } from './ring.ts'
 import { StateIndex } from './state-index.ts'
 
-export type ViewBounds = {
-  readonly ringBytes: number
-  readonly ringRevisions: number
-  /** Differences and deletes set aside while a checkpoint is read; beyond it the view is rebuilt in place. */
-  readonly stagingBytes: number
-  /** Live revisions held while a checkpoint is read. */
-  readonly holdBytes: number
-  /** A cluster whose state is larger is not served. */
-  readonly stateBytes: number
-}
-export type Position = { readonly epoch: Epoch; readonly revision: Revision }
-
-export type CheckpointOutcome = 'verified' | 'mismatch' | 'skipped' | 'damaged' | 'applied' | 'continued'
-/** What goes out, at the moment the view is exactly as the event says. Listeners may read, never apply. */
-export type ViewEvent =
-  | Exclude<SourceEvent, { readonly kind: 'removed' }>
-  | { readonly kind: 'checkpoint'; readonly outcome: CheckpointOutcome; readonly differences: number }
-/** What the reader must do before it applies anything else. */
-export type Demand =
-  /** Begin again at the newest checkpoint, after {@link ViewCore.rejoin}. */
-  | { readonly kind: 'start-over'; readonly cause: 'verify' | 'lineage' | 'checkpoint' }
-  | { readonly kind: 'stop'; readonly cause: 'state-too-large' }
-
-/** A valid entry of the log, its bytes, and the chain's position after it. */
-export type Step = {
-  readonly entry: LogEntry
-  readonly message: Uint8Array
-  /** The message is the view's to keep: values may stay in it. */
-  readonly owned: boolean
-  readonly position: Revision
-  readonly completed: RevisionRecord | undefined
-  readonly arrivedAt: number
-}
 type Held = {
   readonly checkpoint: Checkpoint
   /** The log is being read again: equality may prove that nothing changed. */
@@ -75,8 +43,7 @@ export class ViewCore {
   #revision: Revision = REVISION_ZERO
   /** The last revision whose events are in the state. */
   #applied: Revision = REVISION_ZERO
-  /** Positions before this one are cut off by what began the continuity. */
-  #barrier: { readonly revision: Revision; readonly reason: ResyncReason } | undefined
+  #barrier: Barrier | undefined
   #awaiting: 'boot' | 'rejoin' | undefined = 'boot'
   #held: Held | undefined
   #verify: Checkpoint | undefined
@@ -313,7 +280,8 @@ export class ViewCore {
   #reset(checkpoint: Checkpoint, applied: Revision, revision: Revision): void {
     const { epoch } = checkpoint
     const from = this.#epoch === undefined ? undefined : { epoch: this.#epoch, revision: this.#revision }
-    const reason = from?.epoch === epoch ? SAME_EPOCH[checkpoint.reason] : 'epoch'
+    const shown = from?.epoch === epoch ? from.revision : undefined
+    const reason = resetReason(checkpoint, shown)
     const staged = checkpoint.mode === 'stage'
     const differences = staged ? checkpoint.applyStage(reason === 'policy' ? 'leave' : 'delete') : undefined
     if (!staged) checkpoint.applyLoad()
@@ -321,10 +289,7 @@ export class ViewCore {
     this.#epoch = epoch
     this.#revision = revision
     this.#applied = applied
-    // A routine checkpoint that starts a lineage for this process cuts nothing off: the log may reach further back.
-    if (checkpoint.reason !== 'routine')
-      this.#barrier = { revision: checkpoint.pinned, reason: SAME_EPOCH[checkpoint.reason] }
-    else this.#barrier = reason === 'epoch' ? undefined : { revision, reason }
+    this.#barrier = barrierOf(checkpoint, reason, shown, revision)
     this.ring.reset(revision)
     this.#outcome('applied', differences?.length ?? 0)
     this.#emit({ kind: 'reset', reason, from, to: { epoch, revision }, index: this.ring.nextIndex, differences })
@@ -403,5 +368,3 @@ export class ViewCore {
     return { kind: 'stop', cause: 'state-too-large' }
   }
 }
-
-const SAME_EPOCH = { epoch: 'epoch', gap: 'compacted', policy: 'policy', routine: 'trimmed' } as const

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict'
 import type { Difference, RingEvent, SourceEvent, StateEntry } from '#gateway/delivery/ports.ts'
-import type { ViewEvent } from '#gateway/view/view-core.ts'
+import type { ViewEvent } from '#gateway/view/contract.ts'
 
 export const plain = (entry: StateEntry): Record<string, unknown> => ({
   key: entry.key,

@@ -8,7 +8,8 @@ import { compareRevisions, type Revision } from '#protocol/revision.ts'
 import type { StateEntry } from '#gateway/delivery/ports.ts'
 import { ChainReader } from '#gateway/upstream/chain-reader.ts'
 import { StateScanner } from '#gateway/view/scan.ts'
-import { type Demand, ViewCore, type ViewBounds } from '#gateway/view/view-core.ts'
+import type { Demand, ViewBounds } from '#gateway/view/contract.ts'
+import { ViewCore } from '#gateway/view/view-core.ts'
 import { PlannedLog, type Step, stepArb } from './log-plan.ts'
 import { plain, type SourceLike, SubscriberModel } from './subscriber-model.ts'
 
@@ -188,7 +189,10 @@ test('a log trimmed anywhere is picked up at its next complete checkpoint', () =
       log.run({ do: 'events', revisions: [[{ op: 'put', key: '/c', value: 'last' }]] })
       const seeking = new Reader(log, tight ? { ...ROOMY, holdBytes: 300 } : ROOMY, undefined, first)
       seeking.read()
-      assert.ok(seeking.demands.every((cause) => cause === 'contradiction'), String(seeking.demands))
+      assert.ok(
+        seeking.demands.every((cause) => cause === 'contradiction'),
+        String(seeking.demands),
+      )
       assert.deepEqual(seeking.everything().map(plain), truthOf(log))
       assert.equal(seeking.revision, String(log.writer.position))
     }),

@@ -7,6 +7,7 @@ import type { Key } from '#protocol/bytes.ts'
 import { itemsBytes } from '#protocol/log/digest.ts'
 import { encodeEntry, encodeRevision } from '#protocol/log/encode.ts'
 import {
+  type Base,
   type CheckpointReason,
   type EntryBody,
   type EntryId,
@@ -186,7 +187,7 @@ export class LogWriter {
 
   /** Where the chain's base stands: an agent without a position puts genesis at the stream's end. */
   knownFrom(seq: number): void {
-    this.#validSeq = seq
+    this.#base = { seq, entryId: this.lastId, revision: rev(this.position) }
   }
 
   mark(overrides: Partial<Mark> = {}): Mark {
@@ -215,7 +216,7 @@ export class LogWriter {
       policyRevision: this.policyRevision,
       newestCompleteBeginSeq: this.newestComplete,
       pending: this.pending,
-      base: { seq: this.#validSeq, entryId: this.lastId, revision: rev(this.position) },
+      base: this.#base,
       residenceUs: 0,
       atMs: this.nowMs(),
       ...body,
@@ -225,10 +226,22 @@ export class LogWriter {
     this.seq++
     if (prevEntryId === undefined) {
       this.lastId = entry.entryId
-      this.#validSeq = this.seq
+      this.#rest(entry)
     }
     this.#sink(this.seq, data, entry)
     return entry
   }
-  #validSeq = 0
+
+  /** A base is never inside a revision that is cut into slices. */
+  #rest(entry: LogEntry): void {
+    if (entry.kind === 'chunk' && entry.index < entry.count - 1) return
+    const revision =
+      entry.kind === 'events'
+        ? entry.throughRevision
+        : 'revision' in entry && entry.kind !== 'snapshot-begin'
+          ? entry.revision
+          : rev(this.position)
+    this.#base = { seq: this.seq, entryId: entry.entryId, revision }
+  }
+  #base: Base = { seq: 0, entryId: GENESIS, revision: rev(0) }
 }
