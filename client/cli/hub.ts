@@ -1,0 +1,191 @@
+// `deltawatch hub`: the streams the logs live in, and who may do what at the hub.
+// Owns: command lines, help, the form of the answer. Decisions are hub/plan.ts, calls hub/apply.ts, rights hub/permissions.ts.
+// Refuses: deleting or purging anything, and making secrets up.
+
+import { readFile } from 'node:fs/promises'
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import { byteSize, formatSize } from '#kit/config/fields.ts'
+import { DEFAULT_LOG_BYTES } from '#protocol/log/stream.ts'
+import { type ClusterId, parseClusterId, parseRegion } from '#protocol/subjects.ts'
+import { type Applied, applyStream } from './hub/apply.ts'
+import { type HubOptions, hubOptions, natsOption, openHub } from './hub/connection.ts'
+import { permissionsText, hubUsers, type PermissionOptions } from './hub/permissions.ts'
+import { show } from './hub/plan.ts'
+import {
+  CommandError,
+  json,
+  list,
+  processTerminal,
+  runCommand,
+  table,
+  type Terminal,
+  wantsJson,
+  withExamples,
+} from './hub/terminal.ts'
+
+type ApplyOptions = HubOptions & {
+  readonly clusters: readonly string[]
+  readonly maxBytes?: number
+  readonly maxMessageBytes?: number
+  readonly replicas?: '1' | '3' | '5'
+  readonly hubRegion?: string
+  readonly repair?: boolean
+  readonly shrink?: boolean
+  readonly dryRun?: boolean
+  readonly json?: boolean
+}
+type PermissionsOptions = {
+  readonly clusters: readonly string[]
+  readonly auth: PermissionOptions['auth']
+  readonly operator?: boolean
+  readonly revocationsBucket?: string
+  readonly json?: boolean
+}
+
+export function registerHubCommands(program: Command, terminal: Terminal = processTerminal()): void {
+  const hub = program
+    .command('hub')
+    .description('set up the hub: the streams of the logs, and the rights of each service')
+  withExamples(
+    hubOptions(
+      hub
+        .command('apply')
+        .description(
+          'Make and update the stream of each cluster, as the protocol needs it. Running it again changes nothing. ' +
+            'What could lose entries or break the guarantees is refused, with what to do.',
+        )
+        .requiredOption(...natsOption)
+        .requiredOption('--clusters <ids>', 'clusters whose logs the hub keeps', list)
+        .option('--max-bytes <size>', `bytes each log may hold (new streams: ${formatSize(DEFAULT_LOG_BYTES)})`, size)
+        .option('--max-message-bytes <size>', "largest message (new streams: the server's max_payload)", size)
+        .addOption(new Option('--replicas <n>', 'copies of each log (new streams: 1)').choices(['1', '3', '5']))
+        .option('--hub-region <id>', 'record in each stream which region the hub stands in', region)
+        .option('--repair', 'also set required settings in streams that stand and differ')
+        .option('--shrink', 'allow a --max-bytes below what a log holds; its oldest entries go')
+        .option('--dry-run', 'say what would be done and change nothing')
+        .option('--json', 'JSON, also on a terminal'),
+    ).action((options: ApplyOptions) => runCommand(terminal, 'hub apply', () => apply(terminal, options))),
+    [
+      'deltawatch hub apply --nats nats://127.0.0.1:7422 --clusters sz-edge-1,gz-edge-1 --dry-run',
+      'deltawatch hub apply --nats tls://hub:4222 --clusters sz-edge-1 --replicas 3 --max-bytes 8GiB --hub-region sz --creds-file operator.creds',
+    ],
+  )
+  withExamples(
+    hub
+      .command('permissions')
+      .description(
+        'Print the users of the hub as configuration of nats-server: one per agent, one for the gateways, each with ' +
+          'the least it needs. Secrets are variables that nats-server reads from its environment.',
+      )
+      .requiredOption('--clusters <ids>', 'clusters, one agent user each; join those of one agent process with +', list)
+      .addOption(
+        new Option('--auth <kind>', 'how users prove who they are').choices(['password', 'nkey']).default('password'),
+      )
+      .option('--operator', 'add the user for "hub apply" and "doctor"')
+      .option('--revocations-bucket <name>', 'let the gateways follow this KV bucket (auth.revocationsBucket)')
+      .option('--json', 'users and subjects as JSON instead of the snippet')
+      .action((options: PermissionsOptions) =>
+        runCommand(terminal, 'hub permissions', async () => permissions(terminal, options)),
+      ),
+    [
+      'deltawatch hub permissions --clusters sz-edge-1,gz-edge-1 --operator > users.conf',
+      'deltawatch hub permissions --clusters sz-edge-1+sz-edge-2,gz-edge-1 --auth nkey',
+    ],
+  )
+}
+
+async function apply(terminal: Terminal, options: ApplyOptions): Promise<number> {
+  const clusters = clusterIds(options.clusters)
+  await using hub = await openHub(options, await readPassword(options.passwordFile))
+  if (options.hubRegion !== undefined && !atLeast(hub.version, 2, 10)) {
+    const what = `nats-server ${hub.version} keeps no metadata in streams`
+    throw new CommandError('DW_HUB_VERSION', `${what}; update it to 2.10 or newer, or leave --hub-region out`)
+  }
+  const { maxBytes, maxMessageBytes, hubRegion, dryRun = false, repair = false, shrink = false } = options
+  const replicas = options.replicas === undefined ? undefined : ({ '1': 1, '3': 3, '5': 5 } as const)[options.replicas]
+  const defaults = { maxBytes: DEFAULT_LOG_BYTES, maxMessageBytes: hub.maxPayload }
+  const results: Applied[] = []
+  for (const cluster of clusters) {
+    const wanted = { cluster, maxBytes, maxMessageBytes, replicas, hubRegion, repair, shrink }
+    results.push(await applyStream(hub, wanted, defaults, dryRun))
+  }
+  report(terminal, results, { dryRun, json: options.json, server: hub.server, version: hub.version })
+  return results.some(({ outcome }) => outcome === 'refused' || outcome === 'failed') ? 1 : 0
+}
+
+type Shown = { dryRun: boolean; json: boolean | undefined; server: string; version: string }
+
+function report(terminal: Terminal, results: readonly Applied[], { dryRun, json: asked, ...at }: Shown): void {
+  if (wantsJson(terminal, asked)) return terminal.out(json({ ...at, dryRun, streams: results }))
+  const rows = results.map(({ cluster, stream, outcome, changes, reasons }) => [
+    cluster,
+    stream,
+    outcome,
+    [...changes.map(({ setting, from, to }) => `${setting} ${show(from)} -> ${show(to)}`), ...reasons].join('; '),
+  ])
+  terminal.out(`hub ${at.server} (nats-server ${at.version})${dryRun ? ', dry run: nothing was changed' : ''}\n\n`)
+  terminal.out(table(['CLUSTER', 'STREAM', dryRun ? 'WOULD BE' : 'RESULT', ''], rows, terminal.columns))
+}
+
+function permissions(terminal: Terminal, options: PermissionsOptions): number {
+  const agents = options.clusters.map((served) => clusterIds(served.split('+')))
+  const bucket = options.revocationsBucket
+  if (bucket !== undefined && !/^[A-Za-z0-9_-]{1,64}$/.test(bucket)) {
+    const form = 'a bucket name has 1 to 64 of A-Z a-z 0-9 _ -'
+    throw new CommandError('DW_HUB_BUCKET', `--revocations-bucket ${JSON.stringify(bucket)}: ${form}`, 2)
+  }
+  const wanted: PermissionOptions = {
+    agents,
+    auth: options.auth,
+    operator: options.operator === true,
+    ...(bucket === undefined ? {} : { revocations: bucket }),
+  }
+  terminal.out(options.json === true ? json({ users: hubUsers(wanted) }) : permissionsText(wanted))
+  return 0
+}
+
+export function clusterIds(texts: readonly string[]): readonly ClusterId[] {
+  if (texts.length === 0) {
+    throw new CommandError('DW_HUB_CLUSTERS', '--clusters is empty; write at least one id, such as sz-edge-1', 2)
+  }
+  const ids = texts.map((text) => {
+    const id = parseClusterId(text)
+    if (id !== undefined) return id
+    const form = 'an id has 1 to 32 of a-z, 0-9 and -, such as sz-edge-1'
+    throw new CommandError('DW_HUB_CLUSTERS', `--clusters: ${JSON.stringify(text)} is no cluster id; ${form}`, 2)
+  })
+  return [...new Set(ids)]
+}
+
+/** Read anew for each run; the text itself never reaches an error. */
+export async function readPassword(file: string | undefined): Promise<string | undefined> {
+  if (file === undefined) return undefined
+  try {
+    return (await readFile(file, 'utf8')).trim()
+  } catch (cause) {
+    throw new CommandError(
+      'DW_HUB_PASSWORD',
+      `--password-file ${file} cannot be read; check the path and its mode`,
+      2,
+      { cause },
+    )
+  }
+}
+
+/** Whether `2.15.2` is at least 2.10. An unreadable version is not. */
+export function atLeast(version: string, major: number, minor: number): boolean {
+  const [, a, b] = /^v?(\d+)\.(\d+)/.exec(version) ?? []
+  return a !== undefined && (Number(a) > major || (Number(a) === major && Number(b) >= minor))
+}
+
+const sizes = byteSize({ min: 64 * 1024 })
+function size(text: string): number {
+  const read = sizes.safeParse(text)
+  if (read.success) return read.data
+  throw new InvalidArgumentError('Write a size of at least 64KiB, such as 512MiB or 8GiB.')
+}
+function region(text: string): string {
+  const read = parseRegion(text)
+  if (read !== undefined) return read
+  throw new InvalidArgumentError('Write a region of 1 to 32 of a-z, 0-9 and -, such as sz.')
+}
