@@ -101,6 +101,7 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
           },
           origin: { allowedOrigins: config.origins, allowedHosts: config.hosts, dev: authenticator.dev },
           drainMs: config.drain,
+          proxyProtocol: config.proxyProtocol,
         },
         { sources, policy: policies.policy, authenticator, clock, random, logger, metrics, health },
       ),

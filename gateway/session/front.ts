@@ -24,6 +24,7 @@ import { crossOrigin } from './cross-origin.ts'
 import { bindDeliveries, bindGauges } from './gauges.ts'
 import type { SessionLimits } from './limits.ts'
 import { sessionMetrics } from './metrics.ts'
+import { ProxiedSockets } from './proxied.ts'
 import { readOnlySocket } from './read-only.ts'
 import { mountSubscriberRoutes } from './routes.ts'
 import type { OriginRules } from './origin.ts'
@@ -37,6 +38,8 @@ export type FrontOptions = {
   readonly delivery: DeliveryOptions
   readonly origin: OriginRules
   readonly drainMs: number
+  /** Every connection comes through a balancer that says who the peer is. */
+  readonly proxyProtocol?: boolean
 }
 
 export interface FrontDeps {
@@ -104,7 +107,11 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
   bindGauges(deps.metrics, { delivery, sessions, admissions, budget })
   const policyChanges = policy.onChange(() => sessions.reclass())
   let draining = false
-  const addressOf = (message: IncomingMessage): string => message.socket.remoteAddress ?? ''
+  const proxied =
+    options.proxyProtocol === true
+      ? new ProxiedSockets(options.limits.headersTimeoutMs, () => meters.refused.with({ code: 'ProxyHeader' }).inc())
+      : undefined
+  const addressOf = ({ socket }: IncomingMessage): string => proxied?.addressOf(socket) ?? socket.remoteAddress ?? ''
   const router = mountAdmin(createRouter(), deps)
   const credentials = {
     authenticator: deps.authenticator,
@@ -130,6 +137,7 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
     router,
     logger: deps.logger,
     maxConnections: options.limits.maxConnections,
+    ...(proxied === undefined ? {} : { accept: proxied.accept }),
     headersTimeoutMs: options.limits.headersTimeoutMs,
     requestTimeoutMs: options.limits.headersTimeoutMs * 2,
     onUpgrade: upgradeHandler({

@@ -327,6 +327,8 @@ export class Session implements Inbound, Sleeper {
       this.#error(ErrorCode.SubjectMismatch, ErrorCode.SubjectMismatch.text)
       return
     }
+    // Another set of clusters is another session: the client comes back with its cursor and the new token.
+    if (JSON.stringify(principal.clusters) !== JSON.stringify(held.clusters)) return this.close(Close.ClassChanged)
     this.#state = { kind: 'open', principal, subscriber }
     const { expiresAt } = principal
     this.#send(

@@ -5,7 +5,7 @@
 // are closed at once by node:http.
 
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { DeltawatchError, errorCode } from '../errors.ts'
 import type { Logger } from '../logger.ts'
@@ -27,6 +27,8 @@ export interface HttpServerOptions {
   readonly logger: Logger
   /** Takes over sockets that ask for an upgrade; without it they are closed. */
   readonly onUpgrade?: (message: IncomingMessage, socket: Duplex, head: Buffer) => void
+  /** Sees every connection before HTTP does, for a header that comes first; it calls `serve` or destroys the socket. */
+  readonly accept?: (socket: Socket, serve: (socket: Socket) => void) => void
   readonly maxBodyBytes?: number
   readonly maxConnections?: number
   readonly headersTimeoutMs?: number
@@ -59,6 +61,16 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     connectionsCheckingInterval: 1_000,
     noDelay: true,
   })
+  const { accept } = options
+  if (accept !== undefined) {
+    const serve = server.listeners('connection') as ((socket: Socket) => void)[]
+    server.removeAllListeners('connection')
+    server.on('connection', (socket: Socket) =>
+      accept(socket, (accepted) => {
+        for (const listener of serve) listener.call(server, accepted)
+      }),
+    )
+  }
   server.maxConnections = options.maxConnections ?? DEFAULTS.maxConnections
   server.on('request', (message, response) => void answer(options, stopping.signal, message, response))
   server.on('upgrade', (message: IncomingMessage, socket: Duplex, head: Buffer) => {

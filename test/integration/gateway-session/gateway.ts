@@ -27,6 +27,7 @@ export type GatewayOptions = {
   readonly rules?: Rules
   readonly authenticator?: Authenticator
   readonly origin?: Partial<OriginRules>
+  readonly proxyProtocol?: boolean
 }
 
 export class TestPolicy implements PolicySource {
@@ -121,6 +122,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       delivery: DEFAULT_DELIVERY,
       origin: { allowedOrigins: [], allowedHosts: [], dev: true, ...options.origin },
       drainMs: 50,
+      proxyProtocol: options.proxyProtocol ?? false,
     },
     {
       sources: options.sources,
