@@ -127,10 +127,10 @@ const schema = z.strictObject({
     .strictObject({
       window: z.int().min(1).max(64).default(16).describe('appends in flight at once'),
       windowBytes: byteSize({ min: 64 * 1024, max: 256 * MIB })
-        .default(12 * MIB)
+        .default(4 * MIB)
         .describe('bytes in flight at once'),
       maxHeld: byteSize({ min: 64 * 1024, max: 1024 * MIB })
-        .default(16 * MIB)
+        .default(8 * MIB)
         .describe('bytes waiting and in flight; above it the watch is paused'),
       ackTimeout: duration({ min: 200, max: 5 * MINUTE_MS })
         .default(10_000)

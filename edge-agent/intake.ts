@@ -10,6 +10,7 @@ import type { LocalEnd } from './ends.ts'
 import type { DigestRing } from './lineage/digest.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { RelayStatus } from './relay-status.ts'
+import type { Evidence } from './uplink/ports.ts'
 import { encodedBound } from './uplink/queue.ts'
 import type { LogSession } from './uplink/session.ts'
 import { Continuity } from './watch/continuity.ts'
@@ -95,12 +96,14 @@ export class Intake {
     const outcome = egress.revision(source, clock.now())
     if (outcome.kind === 'unknown-previous') return { kind: 'unknown-previous' }
     const record = outcome.kind === 'record' ? outcome.record : undefined
-    heard.push(source)
+    const { revision, bytes, arrivedAt } = source
+    const evidence: Evidence = { revision, source, digest: undefined }
+    heard.push(evidence)
     counters.seen(source.changes.length)
     status.lastEventAt = clock.monotonic()
-    status.head = maxRevision(status.head, source.revision)
+    status.head = maxRevision(status.head, revision)
     const encodedBytes = record === undefined ? 0 : encodedBound(record)
-    session.offer({ revision: source.revision, record, source, encodedBytes })
+    session.offer({ revision, record, evidence, bytes, arrivedAt, encodedBytes })
     return undefined
   }
 

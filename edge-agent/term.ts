@@ -318,7 +318,7 @@ export class Term {
     this.#session.proved(unchangedTo)
     if (this.#heard.size > 0) return
     this.#trail.reset(reproduced)
-    for (const one of reproduced) this.#heard.pushDigest(one.revision, one.digest)
+    for (const one of reproduced) this.#heard.push({ ...one, source: undefined })
     if (state !== undefined) this.#trail.stateAt(unchangedTo, state)
   }
 

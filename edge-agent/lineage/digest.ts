@@ -8,6 +8,7 @@ import { createHmac } from 'node:crypto'
 import type { LineageProof } from '#protocol/log/entry.ts'
 import type { Revision } from '#protocol/revision.ts'
 import type { ChangedRevision } from '../egress/change.ts'
+import type { Evidence } from '../uplink/ports.ts'
 
 export const WINDOW = 64
 /** Bytes of a revision's digest; half of a SHA-256 keeps entries small and is far beyond coincidence. */
@@ -32,62 +33,64 @@ export function keyedDigest(secret: Uint8Array): DigestRevision {
   }
 }
 
-type Held = { readonly revision: Revision; source: ChangedRevision | undefined; digest: Uint8Array | undefined }
-
 /** The last 64 event-bearing revisions. Digests are computed when a proof is asked for, so a flood costs 64 per entry. */
 export class DigestRing {
   readonly #digest: DigestRevision
-  #held: Held[] = []
+  readonly #held: Evidence[] = []
+  /** Where the next one goes, once the ring is full. */
+  #next = 0
 
   constructor(digest: DigestRevision) {
     this.#digest = digest
   }
 
   get size(): number {
-    return Math.min(this.#held.length, WINDOW)
+    return this.#held.length
   }
-
   get newest(): Revision | undefined {
-    return this.#held.at(-1)?.revision
+    return this.#back(1)?.revision
   }
 
-  push(source: ChangedRevision): void {
-    this.#held.push({ revision: source.revision, source, digest: undefined })
-    // Dropping in blocks keeps pushing O(1).
-    if (this.#held.length >= 2 * WINDOW) this.#held = this.#held.slice(-WINDOW)
+  push(evidence: Evidence): void {
+    if (this.#held.length < WINDOW) {
+      this.#held.push(evidence)
+      return
+    }
+    this.#held[this.#next] = evidence
+    this.#next = (this.#next + 1) % WINDOW
   }
 
   /** Ascending by revision; empty before the first event. */
   proofs(): readonly LineageProof[] {
-    const held = this.#held.slice(-WINDOW)
     const proofs: LineageProof[] = []
     const sum = new Uint8Array(DIGEST_BYTES)
-    for (let back = 1; back <= held.length; back++) {
-      const one = held[held.length - back] as Held
+    for (let back = 1; back <= this.#held.length; back++) {
+      const one = this.#back(back)
+      if (one === undefined) break
       mix(sum, this.#digestOf(one))
       // The oldest held one always carries a proof too, so that short histories are covered whole.
-      if ((back & (back - 1)) === 0 || back === held.length) {
+      if ((back & (back - 1)) === 0 || back === this.#held.length) {
         proofs.push({ revision: one.revision, digest: sum.slice() })
       }
     }
     return proofs.reverse()
   }
 
-  /** A revision whose digest is known from a replay. */
-  pushDigest(revision: Revision, digest: Uint8Array): void {
-    this.#held.push({ revision, source: undefined, digest })
-  }
-
   clear(): void {
-    this.#held = []
+    this.#held.length = 0
+    this.#next = 0
   }
 
-  #digestOf(one: Held): Uint8Array {
-    if (one.digest === undefined) {
-      // A pushed entry has its source until it has its digest.
-      one.digest = this.#digest(one.source as ChangedRevision)
-      one.source = undefined
-    }
+  /** The one `back` places from the newest, 1 being the newest itself. */
+  #back(back: number): Evidence | undefined {
+    const full = this.#held.length === WINDOW
+    return this.#held[full ? (this.#next - back + 2 * WINDOW) % WINDOW : this.#held.length - back]
+  }
+
+  #digestOf(one: Evidence): Uint8Array {
+    // Evidence has its source until it has its digest.
+    one.digest ??= this.#digest(one.source as ChangedRevision)
+    one.source = undefined
     return one.digest
   }
 }

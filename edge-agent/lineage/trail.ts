@@ -4,7 +4,7 @@
 
 import type { Lineage, LineageProof } from '#protocol/log/entry.ts'
 import { compareRevisions, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
-import type { ChangedRevision } from '../egress/change.ts'
+import type { Evidence } from '../uplink/ports.ts'
 import { DigestRing, type DigestRevision } from './digest.ts'
 import type { Reproduced } from './replay.ts'
 
@@ -37,9 +37,9 @@ export class Trail {
     if (compareRevisions(this.#newest, revision) <= 0) this.#state = { revision, digest }
   }
 
-  include(source: ChangedRevision): void {
-    this.#ring.push(source)
-    this.#newest = source.revision
+  include(evidence: Evidence): void {
+    this.#ring.push(evidence)
+    this.#newest = evidence.revision
     this.#state = undefined
   }
 
@@ -48,7 +48,7 @@ export class Trail {
     this.#ring.clear()
     this.#state = undefined
     this.#newest = reproduced.at(-1)?.revision ?? REVISION_ZERO
-    for (const one of reproduced) this.#ring.pushDigest(one.revision, one.digest)
+    for (const one of reproduced) this.#ring.push({ ...one, source: undefined })
   }
 
   evidence(): Lineage {

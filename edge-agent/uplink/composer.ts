@@ -9,8 +9,7 @@ import { WireWriter } from '#protocol/log/wire.ts'
 import { maxRevision, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
 import type { Clock } from '#kit/clock.ts'
 import type { Random } from '#kit/random.ts'
-import type { ChangedRevision } from '../egress/change.ts'
-import type { LineageTrail, Outgoing } from './ports.ts'
+import type { Evidence, LineageTrail, Outgoing } from './ports.ts'
 import type { Claim } from './window.ts'
 
 export type Identity = { readonly agentId: string; readonly configHash: string; readonly policyRevision: string }
@@ -27,8 +26,8 @@ export type Composed = {
 /** Everything of an entry but its body's variable part: ids, hashes, names, lineage. */
 export const HEAD_BYTES = 4096
 /** Only the last revisions of the evidence count; more than these are not kept for it. */
-const COVERED_MAX = 256
-const COVERED_KEPT = 128
+const COVERED_MAX = 128
+const COVERED_KEPT = 64
 
 type Deps = { readonly trail: LineageTrail; readonly clock: Clock; readonly random: Random }
 
@@ -44,7 +43,7 @@ export class Composer {
   #newestCompleteBeginSeq: number
   #beginSeq = 0
   /** Covered by the position's next move, not yet part of the evidence. */
-  #covered: ChangedRevision[] = []
+  #covered: Evidence[] = []
 
   constructor(identity: Identity, epoch: Epoch, newestCompleteBeginSeq: number, deps: Deps) {
     this.#identity = identity
@@ -74,7 +73,7 @@ export class Composer {
   }
 
   cover(outgoing: Outgoing): void {
-    this.#covered.push(outgoing.source)
+    this.#covered.push(outgoing.evidence)
     if (this.#covered.length >= COVERED_MAX) this.#covered = this.#covered.slice(-COVERED_KEPT)
   }
 
@@ -84,7 +83,7 @@ export class Composer {
     const revision = this.#positionAfter(body, claim.prevRevision)
     this.#turn(body, claim.expectedSeq + 1)
     if (isLast(body)) {
-      for (const source of this.#covered) trail.include(source)
+      for (const evidence of this.#covered) trail.include(evidence)
       this.#covered = []
     }
     const bytes = encodeEntry(

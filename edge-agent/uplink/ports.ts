@@ -6,7 +6,7 @@ import type { Mark, Lineage } from '#protocol/log/entry.ts'
 import { DeltawatchError } from '#kit/errors.ts'
 import type { RevisionRecord } from '#protocol/log/entry.ts'
 import type { Revision } from '#protocol/revision.ts'
-import type { ChangedRevision, HeldKey } from '../egress/change.ts'
+import type { ChangedRevision } from '../egress/change.ts'
 
 export type HubErrorKind =
   | 'disconnected'
@@ -73,20 +73,29 @@ export interface HubLog {
   onMark(fn: (mark: Mark) => void): Disposable
 }
 
+/** A revision's share of the lineage evidence. Its content is let go as soon as its digest is known. */
+export type Evidence = {
+  readonly revision: Revision
+  source: ChangedRevision | undefined
+  digest: Uint8Array | undefined
+}
+
 /** A revision on its way out. */
 export type Outgoing = {
   readonly revision: Revision
   /** Undefined: nothing of it leaves the region. */
   readonly record: RevisionRecord | undefined
-  readonly source: ChangedRevision
+  readonly evidence: Evidence
+  /** Keys and values as they came from etcd, for budgets. */
+  readonly bytes: number
+  /** When its first byte arrived, monotonic ms. */
+  readonly arrivedAt: number
   /** Upper bound of the record's encoding. */
   readonly encodedBytes: number
 }
 
 /** Evidence carried by entries: told of every revision an entry covers, hidden ones included, in order. */
 export interface LineageTrail {
-  include(source: ChangedRevision): void
+  include(evidence: Evidence): void
   evidence(): Lineage
 }
-
-export type SnapshotPage = { readonly items: readonly HeldKey[]; readonly next: string | undefined }

@@ -54,7 +54,8 @@ export function encodedBound(record: RevisionRecord): number {
 }
 
 export class LiveQueue {
-  #items: Outgoing[] = []
+  /** Taken slots are emptied at once: each pins the message its bytes came in. */
+  #items: (Outgoing | undefined)[] = []
   #head = 0
   #bytes = 0
   #slices: OpenSlices | undefined
@@ -76,14 +77,20 @@ export class LiveQueue {
 
   push(outgoing: Outgoing): void {
     this.#items.push(outgoing)
-    this.#bytes += outgoing.source.bytes + EVENT_OVERHEAD
+    this.#bytes += outgoing.bytes + EVENT_OVERHEAD
   }
 
   /**
-   * Takes what the next entry carries, of at most `maxBytes`; undefined when nothing waits.
-   * `onCovered` is told of every source revision that becomes part of the position with this entry.
+   * Takes what the next entry carries; undefined when nothing waits. Revisions are gathered up to `batchBytes`; one of
+   * more than `maxBytes` is cut into slices.
+   * `onCovered` is told of every revision that becomes part of the position with this entry.
    */
-  take(maxBytes: number, newGroupId: () => string, onCovered: (outgoing: Outgoing) => void): Taken | undefined {
+  take(
+    maxBytes: number,
+    batchBytes: number,
+    newGroupId: () => string,
+    onCovered: (outgoing: Outgoing) => void,
+  ): Taken | undefined {
     if (this.#slices !== undefined) return this.#nextSlice(onCovered)
     const first = this.#items[this.#head]
     if (first === undefined) return undefined
@@ -96,10 +103,10 @@ export class LiveQueue {
         return this.#nextSlice(onCovered)
       }
     }
-    return this.#nextBatch(maxBytes, onCovered)
+    return this.#nextBatch(batchBytes, onCovered)
   }
 
-  #nextBatch(maxBytes: number, onCovered: (outgoing: Outgoing) => void): Taken {
+  #nextBatch(batchBytes: number, onCovered: (outgoing: Outgoing) => void): Taken {
     const records: RevisionRecord[] = []
     let bytes = 0
     let events = 0
@@ -107,11 +114,11 @@ export class LiveQueue {
     let through = '0' as Revision
     for (let next = this.#items[this.#head]; next !== undefined; next = this.#items[this.#head]) {
       if (next.record !== undefined) {
-        if (records.length > 0 && bytes + next.encodedBytes > maxBytes) break
+        if (records.length > 0 && bytes + next.encodedBytes > batchBytes) break
         records.push(next.record)
         bytes += next.encodedBytes
         events += next.record.events.length
-        oldestArrival = Math.min(oldestArrival, next.source.arrivedAt)
+        oldestArrival = Math.min(oldestArrival, next.arrivedAt)
       }
       through = next.revision
       this.#shift()
@@ -135,16 +142,20 @@ export class LiveQueue {
       onCovered(outgoing)
     }
     const events = last ? (outgoing.record?.events.length ?? 0) : 0
-    const oldestArrival = outgoing.source.arrivedAt
+    const oldestArrival = outgoing.arrivedAt
     return { kind: 'chunk', revision: outgoing.revision, groupId, index, count, data, oldestArrival, events }
   }
 
   #shift(): void {
     const item = this.#items[this.#head]
     if (item === undefined) return
-    this.#bytes -= item.source.bytes + EVENT_OVERHEAD
+    this.#bytes -= item.bytes + EVENT_OVERHEAD
+    this.#items[this.#head] = undefined
     this.#head++
-    if (this.#head > 1024 && this.#head * 2 > this.#items.length) {
+    if (this.#head === this.#items.length) {
+      this.#items.length = 0
+      this.#head = 0
+    } else if (this.#head > 1024 && this.#head * 2 > this.#items.length) {
       this.#items = this.#items.slice(this.#head)
       this.#head = 0
     }

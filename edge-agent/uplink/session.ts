@@ -64,6 +64,8 @@ type Origin = { readonly isPart: boolean; readonly events: number; readonly olde
 
 /** Parts of a routine checkpoint in flight at once: the rest of the window stays free for live entries. */
 const PARTS_IN_FLIGHT = 3
+/** Revisions are gathered up to this: enough to fill a window over the link, and no more, because memory pays for it. */
+const BATCH = { least: 64 * 1024, most: 512 * 1024, perRoundTripMs: 3 * 1024 } as const
 
 export class LogSession {
   readonly ended: Promise<SessionEnd>
@@ -228,8 +230,10 @@ export class LogSession {
         continue
       }
       if (this.#queue.isEmpty || this.#composer.isPending) return
-      if (!this.#window.hasRoom(HEAD_BYTES + Math.min(this.#queue.bytes, this.#bodyBytes)) || this.#mustPace()) return
-      const taken = this.#queue.take(this.#bodyBytes, this.#newGroupId, (one) => this.#composer.cover(one))
+      if (!this.#window.hasRoom(HEAD_BYTES + Math.min(this.#queue.bytes, this.#batchBytes)) || this.#mustPace()) return
+      const taken = this.#queue.take(this.#bodyBytes, this.#batchBytes, this.#newGroupId, (one) =>
+        this.#composer.cover(one),
+      )
       if (taken === undefined) return
       this.#partTurn = true
       this.#sendTaken(taken)
@@ -246,13 +250,17 @@ export class LogSession {
   get #bodyBytes(): number {
     return this.#options.maxEntryBytes - HEAD_BYTES
   }
+  get #batchBytes(): number {
+    const wanted = Math.round(this.#srtt * BATCH.perRoundTripMs)
+    return Math.min(Math.max(BATCH.least, Math.min(BATCH.most, wanted)), this.#bodyBytes)
+  }
 
   readonly #newGroupId = (): string => toHex(this.#deps.random.bytes(8))
 
   /** On a long link the window is spread over the round trip, so that small appends do not use it up at once. */
   #mustPace(): boolean {
     const { maxInFlight } = this.#options.window
-    if (this.#window.inFlight * 2 < maxInFlight || this.#queue.bytes >= this.#bodyBytes) return false
+    if (this.#window.inFlight * 2 < maxInFlight || this.#queue.bytes >= this.#batchBytes) return false
     const wait = this.#srtt / maxInFlight - (this.#deps.clock.monotonic() - this.#lastSentAt)
     if (wait < 1) return false
     this.#pacing ??= this.#deps.clock.setTimeout(() => {

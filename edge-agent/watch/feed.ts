@@ -4,7 +4,7 @@
 // Refuses: deciding what follows the end (relay.ts). Whatever the end, everything put out before it stands.
 
 import type { Clock } from '#kit/clock.ts'
-import type { Revision } from '#protocol/revision.ts'
+import { maxRevision, type Revision } from '#protocol/revision.ts'
 import type { EtcdFailure, EtcdMember, KeyRange, RawWatch } from './etcd.ts'
 import { Liveness, type LivenessOptions } from './liveness.ts'
 import { type EndCause, type WatchMachineOptions, WatchMachine, type WatchOutput } from './state.ts'
@@ -124,12 +124,16 @@ export class Feed {
     const now = this.#deps.clock.monotonic()
     const outputs = this.#machine.receive(response, now)
     let end: FeedEnd | undefined
+    let reached = this.#machine.cursor
+    let level = reached === this.#machine.header?.revision
     for (const output of outputs) {
-      if (output.kind === 'reached') this.#liveness.heard(now, output.revision)
-      else if (output.kind === 'revision') this.#liveness.heard(now, output.revision.revision)
-      else if (output.kind === 'ended') end = output.cause
+      if (output.kind === 'ended') end = output.cause
+      if (output.kind !== 'reached') continue
+      // Only a watch that is level with the head is told of progress, trusted or not.
+      level = true
+      reached = maxRevision(reached, output.revision)
     }
-    this.#liveness.heard(now)
+    this.#liveness.heard(now, reached, level)
     // What came before the end in the same response is complete and counts.
     this.#deps.onOutputs(outputs)
     if (end !== undefined) this.#finish(end)

@@ -1,6 +1,7 @@
 // Is the watch still hearing? Deadlines over what has been asked, answered and seen elsewhere.
 // Owns: when to ask for progress, when silence is deafness, when a head read elsewhere convicts the stream.
 // Refuses: timers and I/O; `now` is a monotonic clock in ms. HTTP/2 keepalive below it finds dead links, not deaf watches.
+// A watch that catches up is judged by patience: etcd answers no question of it, and reads far between two responses.
 
 import { compareRevisions, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
 
@@ -11,11 +12,14 @@ export type LivenessOptions = {
   readonly deafAfterMs: number
   /** The head is read through another endpoint this often. */
   readonly probeEveryMs: number
-  /** The watch must have reached a head read elsewhere within this time. */
+  /** The watch must come nearer to a head read elsewhere within this time. */
   readonly staleAfterMs: number
 }
 
 export type LivenessAction = 'none' | 'ask-progress' | 'probe-head' | 'deaf' | 'stale'
+
+/** While catching up, deadlines are this many times longer. */
+const PATIENCE = 4
 
 export class Liveness {
   readonly #options: LivenessOptions
@@ -23,9 +27,11 @@ export class Liveness {
   #askedAt: number | undefined
   #lastProbe: number
   #reached: Revision = REVISION_ZERO
-  /** The oldest head the watch has not reached yet. */
+  /** A head the watch has not reached, and when it last came nearer. */
   #owed: { readonly revision: Revision; readonly since: number } | undefined
   #pausedAt: number | undefined
+  /** It has been level with etcd's head since it was created or resumed. */
+  #level = false
 
   constructor(options: LivenessOptions, now: number) {
     this.#options = options
@@ -33,13 +39,20 @@ export class Liveness {
     this.#lastProbe = now
   }
 
-  /** Anything arrived on the stream; `reached` when it says how far the server's watch is. */
-  heard(now: number, reached?: Revision): void {
+  get isLevel(): boolean {
+    return this.#level
+  }
+
+  /** Something arrived on the stream; `reached`: how far the server's watch is; `level`: that is etcd's head. */
+  heard(now: number, reached: Revision, level: boolean): void {
     this.#lastHeard = now
     this.#askedAt = undefined
-    if (reached === undefined || compareRevisions(reached, this.#reached) <= 0) return
+    if (level) this.#level = true
+    if (compareRevisions(reached, this.#reached) <= 0) return
     this.#reached = reached
-    if (this.#owed !== undefined && compareRevisions(reached, this.#owed.revision) >= 0) this.#owed = undefined
+    if (this.#owed === undefined) return
+    const settled = compareRevisions(reached, this.#owed.revision) >= 0
+    this.#owed = settled ? undefined : { ...this.#owed, since: now }
   }
 
   /** A head read through another endpoint. The watch owes it from now on. */
@@ -54,27 +67,29 @@ export class Liveness {
   }
   resumed(now: number): void {
     if (this.#pausedAt === undefined) return
-    const pause = now - this.#pausedAt
     this.#pausedAt = undefined
     this.#lastHeard = now
     this.#askedAt = undefined
-    if (this.#owed !== undefined) this.#owed = { ...this.#owed, since: this.#owed.since + pause }
+    this.#level = false
+    if (this.#owed !== undefined) this.#owed = { ...this.#owed, since: now }
   }
 
-  /** Age of the last sign of life in ms. */
+  /** Milliseconds since the last sign of life. */
   silence(now: number): number {
     return now - this.#lastHeard
   }
 
   tick(now: number): LivenessAction {
     if (this.#pausedAt !== undefined) return 'none'
-    if (this.#askedAt !== undefined && now - this.#askedAt >= this.#options.deafAfterMs) return 'deaf'
-    if (this.#owed !== undefined && now - this.#owed.since >= this.#options.staleAfterMs) return 'stale'
-    if (this.#askedAt === undefined && now - this.#lastHeard >= this.#options.progressEveryMs) {
+    const patience = this.#level ? 1 : PATIENCE
+    const { deafAfterMs, staleAfterMs, progressEveryMs, probeEveryMs } = this.#options
+    if (this.#askedAt !== undefined && now - this.#askedAt >= deafAfterMs * patience) return 'deaf'
+    if (this.#owed !== undefined && now - this.#owed.since >= staleAfterMs * patience) return 'stale'
+    if (this.#askedAt === undefined && now - this.#lastHeard >= progressEveryMs) {
       this.#askedAt = now
       return 'ask-progress'
     }
-    if (now - this.#lastProbe >= this.#options.probeEveryMs) {
+    if (now - this.#lastProbe >= probeEveryMs) {
       this.#lastProbe = now
       return 'probe-head'
     }

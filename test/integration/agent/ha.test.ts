@@ -91,7 +91,7 @@ describe('several agents', () => {
     })
   }
 
-  it('R25: an agent under another configuration stays out while the leader lives, with a clear reason', async () => {
+  it('L14: an agent under another configuration stays out while the leader lives, with a clear reason', async () => {
     await using etcd = await startEtcd()
     await using nats = await startNats()
     using http = new EtcdHttp(etcd.clientUrl)

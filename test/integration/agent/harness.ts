@@ -16,7 +16,7 @@ import { type RunningProcess, scratchDir, startProcess } from '#test/support/pro
 import { reservePort } from '#test/support/ports.ts'
 
 export const CLUSTER = 'sz-edge-1'
-const MAIN = fileURLToPath(new URL('../../../edge-agent/main.ts', import.meta.url))
+const MAIN = process.env['AGENT_MAIN'] ?? fileURLToPath(new URL('../../../edge-agent/main.ts', import.meta.url))
 
 const OPEN_POLICY = `
 apiVersion: watch-policy/v1
