@@ -22,7 +22,8 @@ export function deliver(bundle: PolicyBundle, sourceRegion: string, cls: PolicyC
   const decider = new Decider(source, { stage: 'deliver', cls }, deps)
   const rules = effectiveRules(source, decider.fit)
   const hideActivity = source.hiddenActivity.some((to) => reaches(to, cls))
-  const spans = rules.map(spanOf)
+  const cut = Math.min(...rules.flatMap((rule) => rule.keyTransform.map((transform) => transform.segment)))
+  const spans = rules.map((rule) => spanOf(rule, cut))
   const tags = new Map<string, string>()
   return {
     needsPrevValue: rulesReadValues(rules),
@@ -60,13 +61,15 @@ export function deliver(bundle: PolicyBundle, sourceRegion: string, cls: PolicyC
 
 type Span = { readonly prefixes: readonly string[] }
 
-/** Where in the space of delivered keys the rule can act: below the literal start of its globs, cut where a segment is replaced. */
-function spanOf(rule: CompiledRule): Span {
-  const cut = Math.min(...rule.keyTransform.map((t) => t.segment))
+/**
+ * Where in the space of delivered keys the rule can act: below the literal start of its globs, cut before any segment that some rule
+ * replaces for this class.
+ */
+function spanOf(rule: CompiledRule, cut: number): Span {
   return {
     prefixes: rule.keys.map((glob) => {
       const parts = glob.prefix.split('/')
-      return parts.length > cut ? parts.slice(0, cut).join('/') : glob.prefix
+      return parts.length > cut ? [...parts.slice(0, cut), ''].join('/') : glob.prefix
     }),
   }
 }

@@ -3,7 +3,6 @@
 
 import { seededRandom } from '#kit/random.ts'
 import { keyFromBytes } from '#protocol/bytes.ts'
-import type { Key } from '#protocol/bytes.ts'
 import { classify } from '#policies/engine/classes.ts'
 import { compileBundle } from '#policies/engine/compile.ts'
 import { deliver } from '#policies/engine/deliver.ts'
@@ -139,7 +138,7 @@ function walk(
   }
   const heard: PolicyEvent = {
     op,
-    key: given.key as Key,
+    key: given.key,
     value: given.effect === 'allow' ? given.value : undefined,
     withheld: logged.withheld,
     applied: given.transforms,

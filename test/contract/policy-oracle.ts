@@ -167,7 +167,7 @@ export function judge(world: OWorld, event: OEvent, now: number, stage: Stage): 
   if (event.op === 'delete') return { effect: 'allow', key, value: undefined, raw: undefined, rules, transforms: [] }
   const withhold = (list: string[]): OAnswer => ({
     effect: 'withhold',
-    key: key as string,
+    key,
     causes: list,
     rules,
     transforms,

@@ -59,8 +59,7 @@ function hiddenInEscapes(text: string, wanted: Wanted): boolean {
 function find(text: string, wanted: Wanted, report: Found): void {
   const folded = fold(text)
   const { at } = folded
-  const found: Found =
-    at === undefined ? report : (start, end) => report(at[start] as number, (at[end - 1] as number) + 1)
+  const found: Found = at === undefined ? report : (start, end) => report(at[start] as number, at[end] as number)
   const withPlus: Found = (start, end) => found(folded.text[start - 1] === '+' ? start - 1 : start, end)
   if (wanted.has('cn-id') || wanted.has('phone') || wanted.has('bank-card')) {
     for (const chain of chains(folded.text)) {

@@ -5,9 +5,11 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import protobuf from 'protobufjs'
 import { decodeEntry, decodeRevision } from '#protocol/log/decode.ts'
+import { itemsBytes } from '#protocol/log/digest.ts'
 import { encodeEntry, encodeRevision } from '#protocol/log/encode.ts'
 import type { LogEntry } from '#protocol/log/entry.ts'
 import { entryArb, revisionRecordArb } from '../../unit/protocol/entries.ts'
+import { itemsOnTheWire } from '../../judge/log-reader.ts'
 import { referenceAccepts, referenceDecode, referenceEncode } from './reference-codec.ts'
 
 /** Comparable form. An empty `withheld` has no spelling in proto3, and only snapshot items have a `modRevision`. */
@@ -154,6 +156,28 @@ describe('log codec', () => {
       const result = decodeEntry(Buffer.concat([good, Uint8Array.from(bytes)]))
       assert.equal(result.ok, false, `accepted ${Buffer.from(bytes).toString('hex')}`)
     }
+  })
+
+  it('L6: an id that is not 16 bytes, or an epoch that is not 8, is no entry', () => {
+    fc.assert(
+      fc.property(entryArb, fc.uint8Array({ maxLength: 40 }), (entry, bytes) => {
+        const accepted = (fields: Record<string, unknown>): boolean => decodeEntry(referenceEncode(entry, fields)).ok
+        assert.equal(accepted({ entry_id: bytes }), bytes.length === 16)
+        assert.equal(accepted({ prev_entry_id: bytes }), bytes.length === 16)
+        assert.equal(accepted({ epoch: bytes }), bytes.length === 8)
+      }),
+    )
+  })
+
+  it('K2: what the digest covers is the items as they stand on the wire, read the same by another reader', () => {
+    fc.assert(
+      fc.property(entryArb, (entry) => {
+        const bytes = encodeEntry(entry)
+        assert.deepEqual(Buffer.from(itemsBytes(bytes)), itemsOnTheWire(bytes))
+      }),
+      runs,
+    )
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 100 }), (bytes) => void itemsBytes(bytes)))
   })
 
   it('L4: a revision record keeps 64-bit numbers, binary keys and empty values exactly', () => {

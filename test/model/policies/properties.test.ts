@@ -1,0 +1,275 @@
+// Properties of the policy semantics, over random bundles and events.
+// The oracle says what is right case by case; these say what must hold between cases.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { seededRandom } from '#kit/random.ts'
+import { keyFromBytes } from '#protocol/bytes.ts'
+import { classify } from '#policies/engine/classes.ts'
+import { compileBundle } from '#policies/engine/compile.ts'
+import { deliver } from '#policies/engine/deliver.ts'
+import { parsePolicy } from '#policies/engine/document.ts'
+import { egress } from '#policies/engine/egress.ts'
+import type { Decision, ParsedDocument, PolicyBundle, PolicyEvent } from '#policies/engine/types.ts'
+import { testDeps } from '#policies/node/hashing.ts'
+import fc from 'fast-check'
+import {
+  documentsOf,
+  Draw,
+  drawKey,
+  drawSubscriber,
+  drawValue,
+  drawWorld,
+  SCHEMA,
+  TIMES,
+} from '../../contract/policy-oracle-cases.ts'
+import type { ORule, OWorld } from '../../contract/policy-oracle.ts'
+
+const RUNS = 250
+
+function compile(world: OWorld, d: Draw): PolicyBundle | undefined {
+  const documents: ParsedDocument[] = documentsOf(world, d).map((raw, i) => {
+    const policy = parsePolicy(raw, `p${i}`)
+    assert.ok(policy.ok)
+    return { kind: 'policy', path: `p${i}.yaml`, digest: '0'.repeat(64), policy: policy.value }
+  })
+  const bundle = compileBundle(
+    [...documents, { kind: 'schema', path: 'c.json', digest: '1'.repeat(64), schema: SCHEMA }],
+    testDeps(),
+  )
+  return bundle.ok ? bundle.value : undefined
+}
+
+function drawEvent(d: Draw, world: OWorld): PolicyEvent {
+  const op = d.maybe(0.8) ? 'put' : 'delete'
+  const bytes = (text: string): Uint8Array => new TextEncoder().encode(text)
+  return {
+    op,
+    key: keyFromBytes(Buffer.from(drawKey(d, world), 'latin1')),
+    ...(op === 'put' ? { value: bytes(drawValue(d)) } : {}),
+    ...(d.maybe(0.8) ? { prevValue: bytes(drawValue(d)) } : {}),
+    prevKnown: true,
+  }
+}
+
+/** Runs `check` over random worlds; fast-check gives the seeds, so a failure names the one to repeat. */
+function always(check: (d: Draw, world: OWorld) => void): void {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 2 ** 31 - 1 }), (seed) => {
+      const d = new Draw(seededRandom(seed))
+      check(d, drawWorld(d))
+    }),
+    { numRuns: RUNS },
+  )
+}
+
+const shown = (decision: Decision): string =>
+  JSON.stringify({
+    ...decision,
+    value:
+      decision.effect === 'allow' && decision.value !== undefined
+        ? new TextDecoder().decode(decision.value)
+        : undefined,
+  })
+const LET_THROUGH = { allow: 2, withhold: 1, deny: 0 } as const
+
+const bare = (id: string, effect: 'allow' | 'deny', keys: string[]): ORule => ({
+  id,
+  effect,
+  keys,
+  except: [],
+  ops: undefined,
+  regions: undefined,
+  audience: undefined,
+  when: undefined,
+  whenSubscriber: undefined,
+  transform: [],
+  keyTransform: undefined,
+  expires: undefined,
+})
+
+test('order independence: rules and files in any order decide alike, with the same hashes', () => {
+  always((d, world) => {
+    const [one, two] = [compile(world, d), compile(world, d)]
+    if (one === undefined || two === undefined) return
+    const [a, b] = [egress(one, 'sz', world.hub), egress(two, 'sz', world.hub)]
+    for (let i = 0; i < 6; i++) {
+      const event = drawEvent(d, world)
+      const now = d.of(TIMES)
+      assert.equal(shown(a.decide(event, now)), shown(b.decide(event, now)))
+      assert.equal(a.configHash(now), b.configHash(now))
+    }
+  })
+})
+
+test('deny wins: a deny rule for everything denies everything; adding any deny rule never widens', () => {
+  always((d, world) => {
+    const before = compile(world, d)
+    const narrower = compile(
+      {
+        ...world,
+        rules: [
+          ...world.rules,
+          { ...bare('zz', 'deny', d.of(world.rules).keys), when: d.maybe(0.3) ? { is: 'has', name: 'c' } : undefined },
+        ],
+      },
+      d,
+    )
+    const closed = compile({ ...world, rules: [...world.rules, bare('zz', 'deny', ['**'])] }, d)
+    if (before === undefined || narrower === undefined || closed === undefined) return
+    for (let i = 0; i < 6; i++) {
+      const event = drawEvent(d, world)
+      const now = d.of(TIMES)
+      const was = egress(before, 'sz', world.hub).decide(event, now)
+      const is = egress(narrower, 'sz', world.hub).decide(event, now)
+      assert.ok(is.effect === 'deny' || shown(is) === shown(was), `${shown(was)} became ${shown(is)}`)
+      assert.equal(egress(closed, 'sz', world.hub).decide(event, now).effect, 'deny')
+    }
+  })
+})
+
+/** Every scalar and name of a JSON value, with its place. */
+function leaves(value: unknown, path: string, out: Map<string, string>): Map<string, string> {
+  if (typeof value === 'object' && value !== null)
+    for (const [name, item] of Object.entries(value)) leaves(item, `${path}/${name}`, out)
+  else out.set(path, JSON.stringify(value))
+  return out
+}
+
+test('adding an allow rule never unmasks: what a visible value did not show, it does not show afterwards', () => {
+  always((d, world) => {
+    const extra = drawWorld(d).rules.find((rule) => rule.effect === 'allow')
+    if (extra === undefined) return
+    const before = compile(world, d)
+    const after = compile(
+      {
+        ...world,
+        rules: [...world.rules, { ...extra, id: 'zz', keyTransform: undefined, keys: d.of(world.rules).keys }],
+      },
+      d,
+    )
+    if (before === undefined || after === undefined) return
+    for (let i = 0; i < 8; i++) {
+      const event = drawEvent(d, world)
+      const now = d.of(TIMES)
+      const was = egress(before, 'sz', world.hub).decide(event, now)
+      const is = egress(after, 'sz', world.hub).decide(event, now)
+      if (was.effect === 'deny') continue
+      assert.ok(LET_THROUGH[is.effect] <= LET_THROUGH[was.effect], `${shown(was)} became ${shown(is)}`)
+      if (event.op !== 'put' || was.effect !== 'allow' || is.effect !== 'allow') continue
+      const texts = [event.value, was.value, is.value].map((bytes) => new TextDecoder().decode(bytes))
+      if (texts[0] === texts[1]) continue
+      let parsed: unknown[]
+      try {
+        parsed = texts.map((text) => JSON.parse(text) as unknown)
+      } catch {
+        continue
+      }
+      const [original, old, now_] = parsed.map((value) => leaves(value, '', new Map()))
+      for (const [path, text] of original ?? []) {
+        if (old?.get(path) !== text)
+          assert.notEqual(now_?.get(path), text, `${path} is shown again: ${shown(was)} became ${shown(is)}`)
+      }
+    }
+  })
+})
+
+test('transforms are idempotent: deliver for the hub’s own region leaves what egress wrote, byte for byte', () => {
+  always((d, world) => {
+    // Rules for everybody, so that both stages see the same ones.
+    const open = {
+      ...world,
+      schemas: [],
+      rules: world.rules.map((rule) => ({ ...rule, audience: undefined, whenSubscriber: undefined, when: undefined })),
+    }
+    const bundle = compile(open, d)
+    if (bundle === undefined) return
+    const cls = classify(bundle, { subject: 's', region: world.hub, audiences: [], scopes: [], anonymous: false })
+    assert.ok(!('refused' in cls))
+    for (let i = 0; i < 6; i++) {
+      const event = drawEvent(d, open)
+      const now = d.of(TIMES)
+      const left = egress(bundle, 'sz', world.hub).decide(event, now)
+      if (left.effect !== 'allow') continue
+      const seen: Decision = deliver(bundle, 'sz', cls).decide(
+        { op: event.op, key: left.key, value: left.value, applied: left.transforms, prevKnown: true },
+        now,
+      )
+      assert.ok(
+        seen.effect === 'allow' && seen.key === left.key && seen.value === left.value,
+        `${shown(left)} became ${shown(seen)}`,
+      )
+    }
+  })
+})
+
+test('deliver is within egress: through both stages nothing shows that either of them hides', () => {
+  always((d, world) => {
+    const bundle = compile(world, d)
+    if (bundle === undefined) return
+    const cls = classify(bundle, { subject: 's', ...drawSubscriber(d) })
+    assert.ok(!('refused' in cls))
+    for (let i = 0; i < 6; i++) {
+      const event = drawEvent(d, world)
+      const now = d.of(TIMES)
+      const left = egress(bundle, 'sz', world.hub).decide(event, now)
+      if (left.effect !== 'withhold') continue
+      const seen: Decision = deliver(bundle, 'sz', cls).decide(
+        { op: event.op, key: left.key, withheld: left.rule, applied: left.transforms, prevKnown: true },
+        now,
+      )
+      assert.notEqual(seen.effect, 'allow', 'a withheld value cannot come back')
+    }
+  })
+})
+
+test('equal class ids mean equal treatment', () => {
+  always((d, world) => {
+    const bundle = compile(world, d)
+    if (bundle === undefined) return
+    const subscribers = Array.from({ length: 4 }, () => ({ subject: 's', ...drawSubscriber(d) }))
+    const other = compile(world, d)
+    if (other === undefined) return
+    for (const who of subscribers) {
+      const a = classify(bundle, who)
+      const b = classify(other, { ...who, subject: 'else', scopes: [...who.scopes, 'unrelated'] })
+      assert.ok(!('refused' in a) && !('refused' in b))
+      if (a.id !== b.id) continue
+      const event = drawEvent(d, world)
+      const now = d.of(TIMES)
+      assert.equal(
+        shown(deliver(bundle, 'sz', a).decide(event, now)),
+        shown(deliver(other, 'sz', { ...b, bundle: other.revision }).decide(event, now)),
+      )
+    }
+  })
+})
+
+test('I6: no engine error allows: with a key store that throws at random nothing more gets out', () => {
+  always((d, world) => {
+    const good = compile(world, d)
+    if (good === undefined) return
+    const deps = testDeps()
+    const flaky = {
+      ...good,
+      compiled: {
+        ...good.compiled,
+        deps: {
+          ...deps,
+          hmac: () => {
+            throw new Error('no key store')
+          },
+        },
+      },
+    }
+    for (let i = 0; i < 6; i++) {
+      const event = drawEvent(d, world)
+      const now = d.of(TIMES)
+      const [was, is]: [Decision, Decision] = [
+        egress(good, 'sz', world.hub).decide(event, now),
+        egress(flaky, 'sz', world.hub).decide(event, now),
+      ]
+      assert.ok(shown(is) === shown(was) || is.effect !== 'allow', `${shown(was)} became ${shown(is)}`)
+    }
+  })
+})

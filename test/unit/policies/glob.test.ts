@@ -1,0 +1,164 @@
+// Globs: what they match, that the index agrees with the single matcher, and that meeting is exact.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import fc from 'fast-check'
+import { keyFromText } from '#protocol/bytes.ts'
+import { MAX_KEY_BYTES } from '#policies/engine/bounds.ts'
+import { GlobIndex } from '#policies/engine/glob-index.ts'
+import { globMatches, globsMeet, looksAtSegment, parseGlob } from '#policies/engine/glob.ts'
+import type { Glob } from '#policies/engine/glob.ts'
+
+function glob(text: string): Glob {
+  const parsed = parseGlob(text)
+  assert.ok(parsed.ok, `${text}: ${parsed.ok ? '' : parsed.error}`)
+  return parsed.value
+}
+
+const TABLE: readonly [string, readonly string[], readonly string[]][] = [
+  ['/a/b', ['/a/b'], ['/a', '/a/b/', '/a/bc', 'a/b', '/A/b']],
+  ['/a/*', ['/a/b', '/a/'], ['/a', '/a/b/c']],
+  ['/a/**', ['/a/', '/a/b', '/a/b/c', '/a//'], ['/a', '/ab', '/b/a/c']],
+  ['/a/**/z', ['/a/z', '/a/b/z', '/a/b/c/z', '/a//z'], ['/a', '/az', '/a/z/', '/a/zz']],
+  ['**', ['', '/', '/a', 'a', 'a/b'], []],
+  ['**/z', ['z', '/z', '/a/z'], ['zz', '/az']],
+  ['/o/test-*/**', ['/o/test-1/x', '/o/test-/x'], ['/o/test-1', '/o/tes-1/x']],
+  ['/o/a*b*c', ['/o/abc', '/o/aXbYc', '/o/abbcc'], ['/o/ab', '/o/acb', '/o/abcd']],
+  ['/人/*', ['/人/é'], ['/大/é']],
+]
+
+test('a glob matches what it says and nothing else', () => {
+  for (const [pattern, yes, no] of TABLE) {
+    const one = glob(pattern)
+    for (const key of yes) assert.ok(globMatches(one, keyFromText(key)), `${pattern} should match ${key}`)
+    for (const key of no) assert.ok(!globMatches(one, keyFromText(key)), `${pattern} should not match ${key}`)
+  }
+})
+
+test('signs that mean something in other dialects are refused, not taken literally', () => {
+  for (const text of [
+    '',
+    '/a?',
+    '/a[bc]',
+    '/{a,b}',
+    '/a\\*',
+    '/!a',
+    '/a**',
+    '/**b/c',
+    '/***',
+    '/**/**',
+    '/a/**/b/**/c/**',
+    '/a\n',
+    `/${'x'.repeat(600)}`,
+    '/a*b*c*d*e*f',
+    '/a'.repeat(40),
+  ]) {
+    assert.ok(!parseGlob(text).ok, JSON.stringify(text.slice(0, 30)))
+  }
+})
+
+const part = fc.constantFrom('a', 'b', 'ab', '', '*', 'a*', '*b', 'a*b', '**')
+const globText = fc
+  .array(part, { minLength: 1, maxLength: 5 })
+  .map((parts) => parts.filter((p, i) => p !== '**' || parts[i - 1] !== '**'))
+  .filter((parts) => parts.filter((p) => p === '**').length <= 2)
+  .map((parts) => `/${parts.join('/')}`)
+const keyText = fc
+  .array(fc.constantFrom('a', 'b', 'ab', 'aab', '', 'ba'), { minLength: 1, maxLength: 5 })
+  .map((parts) => `/${parts.join('/')}`)
+
+/** A third opinion: a regular expression. */
+function reference(text: string): RegExp {
+  const parts = text.split('/')
+  const source = parts.map((p, i) => {
+    const last = i === parts.length - 1
+    if (p === '**') return last ? '[^]*' : '(?:[^/]*/)*'
+    return p.split('*').join('[^/]*') + (last ? '' : '/')
+  })
+  return new RegExp(`^${source.join('')}$`)
+}
+
+test('one glob, the index of many, and a regular expression agree', () => {
+  fc.assert(
+    fc.property(
+      fc.array(globText, { minLength: 1, maxLength: 12 }),
+      fc.array(keyText, { minLength: 1, maxLength: 8 }),
+      (texts, keys) => {
+        const globs = texts.map(glob)
+        const index = new GlobIndex(globs.map((one, id) => ({ glob: one, id })))
+        for (const key of keys) {
+          const hits: number[] = []
+          assert.ok(index.match(keyFromText(key), hits))
+          const expected = texts.flatMap((text, id) => (reference(text).test(key) ? [id] : []))
+          assert.deepEqual(
+            [...new Set(hits)].sort((a, b) => a - b),
+            expected,
+            key,
+          )
+          assert.deepEqual(
+            globs.flatMap((one, id) => (globMatches(one, key) ? [id] : [])),
+            expected,
+            key,
+          )
+        }
+      },
+    ),
+    { numRuns: 1500 },
+  )
+})
+
+/** Every key of up to four segments over an alphabet in which all the patterns above can be told apart. */
+const universe: readonly string[] = (() => {
+  const segments = ['', 'a', 'b', 'ab', 'aab', 'abb', 'ba', 'aabb']
+  let level = ['']
+  const all: string[] = []
+  for (let depth = 0; depth < 4; depth++) {
+    level = level.flatMap((prefix) => segments.map((s) => `${prefix}/${s}`))
+    all.push(...level)
+  }
+  return all
+})()
+
+test('two globs meet exactly when some key matches both', () => {
+  fc.assert(
+    fc.property(globText, globText, (a, b) => {
+      const [x, y] = [reference(a), reference(b)]
+      const witness = universe.find((key) => x.test(key) && y.test(key))
+      const meets = globsMeet(glob(a), glob(b))
+      assert.equal(globsMeet(glob(b), glob(a)), meets, 'the order of the two does not matter')
+      // The universe is finite: it can prove that they meet, and four segments decide for globs of at most four.
+      if (witness !== undefined) assert.ok(meets, `${a} and ${b} both match ${witness}`)
+      else if (a.split('/').length + b.split('/').length <= 7) assert.ok(!meets, `${a} and ${b} are said to meet`)
+    }),
+    { numRuns: 1500 },
+  )
+})
+
+test('a glob looks at a segment unless it names it by a bare star', () => {
+  assert.ok(!looksAtSegment(glob('/u/*/x'), 2))
+  assert.ok(looksAtSegment(glob('/u/*/x'), 1))
+  assert.ok(looksAtSegment(glob('/u/t-*/x'), 2))
+  assert.ok(!looksAtSegment(glob('/u/**'), 2))
+  assert.ok(looksAtSegment(glob('/**/x'), 2), 'behind ** the literal may land on any segment')
+})
+
+test('keys beyond the bounds match nothing, and say so', () => {
+  const index = new GlobIndex([{ glob: glob('**'), id: 0 }])
+  const hits: number[] = []
+  assert.ok(!index.match(keyFromText('x'.repeat(MAX_KEY_BYTES + 1)), hits))
+  assert.ok(!index.match(keyFromText('/'.repeat(64)), hits))
+  assert.deepEqual(hits, [])
+  assert.ok(index.match(keyFromText('/'.repeat(63)), hits))
+  assert.deepEqual([...new Set(hits)], [0])
+})
+
+test('segments with equal hashes are told apart by their bytes', () => {
+  // Every pair of single-byte segments is tried under one parent, far beyond the table's first size.
+  const names = Array.from({ length: 500 }, (_, i) => `s${i.toString(36)}`)
+  const index = new GlobIndex(names.map((name, id) => ({ glob: glob(`/${name}/**`), id })))
+  for (const [id, name] of names.entries()) {
+    const hits: number[] = []
+    index.match(keyFromText(`/${name}/x`), hits)
+    assert.deepEqual(hits, [id])
+  }
+})
