@@ -1,5 +1,5 @@
 // `deltawatch hub`: the streams the logs live in, and who may do what at the hub.
-// Owns: command lines, help, the form of the answer. Decisions are hub/plan.ts, calls hub/apply.ts, rights hub/permissions.ts.
+// Owns: command lines, help, the form of the answer. Decisions are hub/stream-plan.ts, calls hub/apply.ts, rights hub/users.ts.
 // Refuses: deleting or purging anything, and making secrets up.
 
 import { readFile } from 'node:fs/promises'
@@ -8,9 +8,9 @@ import { byteSize, formatSize } from '#kit/config/fields.ts'
 import { DEFAULT_LOG_BYTES } from '#protocol/log/stream.ts'
 import { type ClusterId, parseClusterId, parseRegion } from '#protocol/subjects.ts'
 import { type Applied, applyStream } from './hub/apply.ts'
-import { type HubOptions, hubOptions, natsOption, openHub } from './hub/connection.ts'
-import { permissionsText, hubUsers, type PermissionOptions } from './hub/permissions.ts'
-import { show } from './hub/plan.ts'
+import { type HubOptions, hubOptions, NATS_OPTION, openHub } from './hub/session.ts'
+import { permissionsText, hubUsers, type PermissionOptions } from './hub/users.ts'
+import { show } from './hub/stream-plan.ts'
 import {
   CommandError,
   json,
@@ -54,7 +54,7 @@ export function registerHubCommands(program: Command, terminal: Terminal = proce
           'Make and update the stream of each cluster, as the protocol needs it. Running it again changes nothing. ' +
             'What could lose entries or break the guarantees is refused, with what to do.',
         )
-        .requiredOption(...natsOption)
+        .requiredOption(...NATS_OPTION)
         .requiredOption('--clusters <ids>', 'clusters whose logs the hub keeps', list)
         .option('--max-bytes <size>', `bytes each log may hold (new streams: ${formatSize(DEFAULT_LOG_BYTES)})`, size)
         .option('--max-message-bytes <size>', "largest message (new streams: the server's max_payload)", size)

@@ -1,12 +1,12 @@
 // The plan carried out: each stream asked for, judged, made or changed, and looked at again.
 // Owns: the order of calls for one stream, and that one stream's failure does not keep the others from being applied.
-// Refuses: decisions (plan.ts), and the two calls that could lose entries: delete and purge.
+// Refuses: decisions (stream-plan.ts), and the two calls that could lose entries: delete and purge.
 
 import { errorMessage } from '#kit/errors.ts'
 import { streamConfig, streamDifferences } from '#protocol/log/stream.ts'
 import { type ClusterId, streamName } from '#protocol/subjects.ts'
-import { ApiFailure, type HubSession, isRecord, NAME_IN_USE, STREAM_NOT_FOUND } from './connection.ts'
-import { type Change, type Defaults, planStream, type Standing, type Step, type Wanted } from './plan.ts'
+import { ApiFailure, type HubSession, isRecord, NAME_IN_USE, STREAM_NOT_FOUND } from './session.ts'
+import { type Change, type Defaults, planStream, type Standing, type Step, type Wanted } from './stream-plan.ts'
 
 export type Applied = {
   readonly cluster: ClusterId
