@@ -31,7 +31,7 @@ export type Judged =
       readonly completed: RevisionRecord | undefined
     }
   | { readonly kind: 'void'; readonly reason: 'chain' | 'undecodable' | 'before-root' }
-  /** The chain followed so far is not the log's; a new root is looked for from here on. */
+  /** The chain followed so far is not the log's; judge the same message again, it may be a new root. */
   | { readonly kind: 'unrooted' }
   | { readonly kind: 'fault'; readonly cause: ChainFault; readonly detail: string }
 
@@ -65,7 +65,7 @@ export class ChainReader {
 
   judge(seq: number, message: Uint8Array): Judged {
     // A jump matters only if the chain does not go on: void entries may be missing without harm.
-    if (this.#lastSeq !== 0 && seq !== this.#lastSeq + 1) this.#gap = true
+    if (this.#lastSeq !== 0 && seq > this.#lastSeq + 1) this.#gap = true
     this.#lastSeq = seq
     const decoded = decodeEntry(message)
     if (!decoded.ok) {
@@ -134,7 +134,6 @@ export class ChainReader {
       return { kind: 'fault', cause: 'contradiction', detail }
     }
     this.#state = undefined
-    if (rootsAnew) return this.#root(seq, entry)
     return { kind: 'unrooted' }
   }
 }

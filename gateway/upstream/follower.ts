@@ -236,15 +236,17 @@ export class Follower implements AsyncDisposable {
     meters.entries.inc()
     meters.bytes.inc(data.length)
     meters.behind.set(message.pending)
-    const judged = chain.judge(seq, data)
+    let judged = chain.judge(seq, data)
+    if (judged.kind === 'unrooted') {
+      this.#last = undefined
+      view.rejoin()
+      judged = chain.judge(seq, data)
+    }
     switch (judged.kind) {
       case 'void':
         ;(judged.reason === 'undecodable' ? meters.undecodable : meters.void).inc()
         return false
       case 'unrooted':
-        meters.void.inc()
-        this.#last = undefined
-        view.rejoin()
         return false
       case 'fault':
         this.#startOver(judged.cause, judged.detail)

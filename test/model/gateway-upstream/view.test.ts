@@ -58,9 +58,12 @@ class Reader implements SourceLike {
       const seq = this.#next++
       const data = this.#log.stored[seq - 1]?.data as Uint8Array
       const owned = seq % 2 === 0
-      const judged = this.#chain.judge(seq, owned ? new Uint8Array(data) : data)
+      let judged = this.#chain.judge(seq, data)
+      if (judged.kind === 'unrooted') {
+        this.core.rejoin()
+        judged = this.#chain.judge(seq, data)
+      }
       if (judged.kind === 'void') this.voids++
-      if (judged.kind === 'unrooted') this.core.rejoin()
       if (judged.kind === 'fault') {
         this.#startOver(judged.cause)
       }
