@@ -13,6 +13,7 @@ import { renderReference } from '#kit/config/reference.ts'
 import { createMetrics, type Metrics } from '#kit/metrics.ts'
 import { Close, type Code, ErrorCode, retryFor } from '#protocol/codes.ts'
 import { ROOT } from './spawn.ts'
+import { protocolPages } from './spec-rules.ts'
 
 const GENERATED = '<!-- Generated from the code. Do not edit; run `npm run docs:gen`. -->'
 const RETRY = {
@@ -68,16 +69,16 @@ function renderMetrics(): string {
 }
 
 const check = process.argv.includes('--check')
-const folder = join(ROOT, 'docs', 'reference')
-await mkdir(folder, { recursive: true })
+const folder = join('docs', 'reference')
+await mkdir(join(ROOT, folder), { recursive: true })
+const reference = Object.entries(PAGES).map(([name, render]): [string, string] => [join(folder, name), render()])
 const stale: string[] = []
-for (const [name, render] of Object.entries(PAGES)) {
-  const file = join(folder, name)
-  const text = render()
+for (const [name, text] of [...reference, ...Object.entries(await protocolPages())]) {
+  const file = join(ROOT, name)
   if ((await readFile(file, 'utf8').catch(() => '')) === text) continue
   stale.push(name)
   if (!check) await writeFile(file, text)
 }
 const verb = check ? 'out of date' : 'written'
-process.stdout.write(stale.length === 0 ? 'docs/reference is up to date\n' : `${verb}: ${stale.join(', ')}\n`)
+process.stdout.write(stale.length === 0 ? 'everything generated is up to date\n' : `${verb}: ${stale.join(', ')}\n`)
 process.exitCode = check && stale.length > 0 ? 1 : 0

@@ -42,7 +42,7 @@ describe('killed under write load', () => {
   }
 
   for (const victim of victims) {
-    it(`I4: kill -9 of ${victim.name} loses, repeats and reorders nothing`, async () => {
+    it(`I4 L8: kill -9 of ${victim.name} loses, repeats and reorders nothing`, async () => {
       const frames = recorder.transcript.texts.length
       judge.writer.start()
       await written(100)

@@ -2,8 +2,10 @@
 
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
+import { connect } from '@nats-io/transport-node'
 import { valueBytes } from '#client/deltawatch.ts'
 import { frameFault } from '../contract/protocol/frame-schemas.ts'
+import { decodeRaw, readLog } from '../judge/log-reader.ts'
 import { judgeSubscription } from '../judge/subscription.ts'
 import { readTranscript } from '../judge/seen.ts'
 import { fingerprint } from '../judge/truth.ts'
@@ -43,7 +45,7 @@ describe('the whole road', () => {
     })
   })
 
-  it('I1: a three-key transaction arrives as one frame, in the order of its operations', async () => {
+  it('I1 S7: a three-key transaction arrives as one frame, in the order of its operations', async () => {
     await each(async ({ cluster }, { writer }) => {
       const revision = await writer.put([
         { op: 'put', key: '/t/z', value: text('1') },
@@ -89,7 +91,7 @@ describe('the whole road', () => {
     })
   })
 
-  it('I1: what a writer does in three clusters at once arrives exactly, judged by etcd’s own history', async () => {
+  it('I1 I3 L12: what a writer does in three clusters at once arrives exactly, judged by etcd’s own history', async () => {
     for (const { writer } of judged.values()) await writer.write(200)
     await each(async (_, judge) => {
       acquitted(await judge.judge(recorder), { frames: 150, snapshots: 1, bookmarks: 1 }, () => stack.tail())
@@ -123,6 +125,33 @@ describe('the whole road', () => {
         assert.equal(String(held?.version), entry.version)
       }
     })
+  })
+
+  it('B1: every agent says where it stands, naming the entry that its proof covers', async () => {
+    const connection = await connect({ servers: stack.nats.directUrl, reconnect: false })
+    try {
+      const waiting = new Set(stack.clusters.map((c) => c.cluster))
+      const marks = connection.subscribe('dw.mark.*')
+      const timer = setTimeout(() => marks.unsubscribe(), 10_000)
+      for await (const message of marks) {
+        const mark = message.json<Record<string, unknown>>()
+        const cluster = message.subject.slice('dw.mark.'.length)
+        const log = await readLog(stack.nats.directUrl, cluster, Number(mark.seq))
+        const named = decodeRaw(log[0]?.data ?? new Uint8Array(0))
+        assert.equal(mark.v, 1)
+        assert.equal(mark.entryId, named.entry_id.toString('hex'))
+        assert.equal(mark.epoch, named.epoch.toString('hex'))
+        assert.match(String(mark.provenRevision), /^[0-9]+$/)
+        assert.ok(Number(mark.provenRevision) >= Number(named.revision))
+        assert.ok(Math.abs(Date.now() - Number(mark.atMs)) < 60_000)
+        waiting.delete(cluster)
+        if (waiting.size === 0) break
+      }
+      clearTimeout(timer)
+      assert.deepEqual([...waiting], [])
+    } finally {
+      await connection.close()
+    }
   })
 
   it('S1: every frame that was captured validates against the published schemas', () => {

@@ -78,6 +78,7 @@ export class EtcdHttp implements Disposable {
   readonly #url: URL
   readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 })
   readonly #timeoutMs: number
+  #token: string | undefined
 
   constructor(url: string, timeoutMs = 10_000) {
     this.#url = new URL(url)
@@ -86,6 +87,11 @@ export class EtcdHttp implements Disposable {
 
   [Symbol.dispose](): void {
     this.#agent.destroy()
+  }
+
+  /** For a store with authentication on; simple tokens live 300 s. */
+  async login(name: string, password: string): Promise<void> {
+    this.#token = ((await this.#call('auth/authenticate', { name, password })) as { token: string }).token
   }
 
   async range(
@@ -147,6 +153,12 @@ export class EtcdHttp implements Disposable {
     await this.#call('lease/revoke', { ID: lease })
   }
 
+  /** Ids of every lease there is. */
+  async leases(): Promise<readonly string[]> {
+    const answer = (await this.#call('lease/leases', {})) as { leases?: { ID: string }[] }
+    return (answer.leases ?? []).map((lease) => lease.ID)
+  }
+
   async compact(revision: number): Promise<void> {
     await this.#call('kv/compaction', { revision: String(revision), physical: true })
   }
@@ -165,7 +177,11 @@ export class EtcdHttp implements Disposable {
   #post(path: string, body: string): Promise<{ status: number; text: string }> {
     return new Promise((resolve, reject) => {
       const { hostname, port } = this.#url
-      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }
+      const headers = {
+        'content-type': 'application/json',
+        'content-length': Buffer.byteLength(body),
+        ...(this.#token === undefined ? {} : { authorization: this.#token }),
+      }
       const options = { method: 'POST', agent: this.#agent, headers, hostname, port, path, timeout: this.#timeoutMs }
       const req = request(options, (res) => {
         const chunks: Buffer[] = []

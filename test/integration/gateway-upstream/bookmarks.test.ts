@@ -8,7 +8,7 @@ const put = (key: string, value: string) => ({ op: 'put', key, value }) as const
 const id = cluster('sz-edge-1')
 const far = (n: number) => String(n) as never
 
-test('R14: a bookmark that overtakes its entry waits for it; of several the newest counts', async () => {
+test('B2: a bookmark that overtakes its entry waits for it; of several the newest counts', async () => {
   await using hub = await startHub()
   await hub.createStream(id)
   const writer = hub.writer(id)

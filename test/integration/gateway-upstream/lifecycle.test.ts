@@ -28,7 +28,7 @@ test('I7, I9: NATS is down at the start: unreachable, then live by itself', asyn
   await until(source, () => source.status.state === 'live' || source.status.state === 'idle-proved', 'proven')
 })
 
-test('R16, I7: a missing stream keeps nobody waiting, and is followed as soon as it is made', async () => {
+test('I7: a missing stream keeps nobody waiting, and is followed as soon as it is made', async () => {
   await using hub = await startHub()
   await hub.createStream(sz)
   const writer = hub.writer(sz)

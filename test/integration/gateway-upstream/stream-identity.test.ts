@@ -56,7 +56,7 @@ test('a purged stream: what is served stays, the new lineage replaces it', async
   assert.deepEqual(seen.resets, ['epoch'])
 })
 
-test('R9: a hub that lost its tail gets it again; nobody sees a revision twice or misses one', async () => {
+test('L15: a hub that lost its tail gets it again; nobody sees a revision twice or misses one', async () => {
   await using hub = await startHub()
   await hub.createStream(id)
   const writer = hub.writer(id)
@@ -96,7 +96,7 @@ test('R9: a hub that lost its tail gets it again; nobody sees a revision twice o
   assert.deepEqual(seen.resets, [])
 })
 
-test('R10: trimmed past a reader that was cut off: it says so and has the right state', async () => {
+test('R4: trimmed past a reader that was cut off: it says so and has the right state', async () => {
   await using hub = await startHub({ proxyFor: 'clients' })
   await hub.createStream(id, 300_000)
   const writer = hub.writer(id)

@@ -13,6 +13,7 @@ import {
   parseRegion,
   streamName,
 } from '#protocol/subjects.ts'
+import { streamConfig, streamDifferences } from '#protocol/log/stream.ts'
 import { negotiateVersion, SUPPORTED_VERSIONS, WIRE_VERSION } from '#protocol/version.ts'
 
 describe('codes', () => {
@@ -88,6 +89,28 @@ describe('names at the hub', () => {
     for (const bad of ['', 'A', 'a.b', 'a b', 'a*', '>', 'x'.repeat(33), 'a\n', 'é', 7, null, undefined, ['a']]) {
       assert.equal(parseClusterId(bad), undefined)
       assert.equal(parseRegion(bad), undefined)
+    }
+  })
+
+  it('L7: a stream that keeps less than the log relies on is named, and its size is the operator’s', () => {
+    const wanted = streamConfig({
+      cluster: 'sz' as ClusterId,
+      maxBytes: 1 << 30,
+      maxMessageBytes: 1 << 20,
+      replicas: 1,
+    })
+    assert.deepEqual(streamDifferences(wanted, { ...wanted }), [])
+    assert.deepEqual(streamDifferences(wanted, { ...wanted, max_bytes: 5, num_replicas: 3, max_msg_size: 9 }), [])
+    const spoiled = {
+      max_age: 60,
+      deny_delete: false,
+      discard: 'new',
+      storage: 'memory',
+      subjects: ['dw.log.*'],
+      allow_rollup_hdrs: true,
+    }
+    for (const [name, value] of Object.entries(spoiled)) {
+      assert.deepEqual(streamDifferences(wanted, { ...wanted, [name]: value }), [name])
     }
   })
 

@@ -135,6 +135,16 @@ describe('client frames', () => {
     }
   })
 
+  it('T2: unknown fields of a frame are skipped, except in watch, where one could be a misspelt selector', () => {
+    fc.assert(
+      fc.property(clientFrameArb, fc.jsonValue(), (frame, value) => {
+        const result = judge(JSON.stringify({ ...frame, fromTheFuture: value }))
+        assert.equal(result.ok, frame.type !== 'watch')
+        if (result.ok) assert.deepEqual(result.frame, JSON.parse(JSON.stringify(frame)))
+      }),
+    )
+  })
+
   it('I10: a refusal quotes at most a few characters of what was sent, and never a token', () => {
     const secret = 'SECRET-TOKEN'
     for (const frame of [
