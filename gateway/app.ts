@@ -14,6 +14,12 @@ import type { Random } from '#kit/random.ts'
 import { parseClusterId, parseRegion } from '#protocol/subjects.ts'
 import { type Auth, openAuth } from './auth/open.ts'
 import type { GatewayConfig } from './config.ts'
+import { LocalTarget } from './admin/local-target.ts'
+import type { AdminTarget } from './admin/target.ts'
+import { publishRevocation } from './auth/revocation-bucket.ts'
+import type { Revocation } from './auth/revocations.ts'
+import type { ProcessLink } from './workers/process-link.ts'
+import { RemoteSubjectCounts, RemoteTickets } from './workers/shared.ts'
 import { openPolicies, type PolicyDirectory } from './policies.ts'
 import { DEFAULT_DELIVERY, type Front, openFront } from './session/front.ts'
 import { DEFAULT_LIMITS, type SessionLimits } from './session/limits.ts'
@@ -26,9 +32,15 @@ export type AppDeps = {
   readonly clock: Clock
   readonly random: Random
   readonly health: Health
+  /** Present in a worker process: counts and tickets are then kept by the primary. */
+  readonly link: ProcessLink | undefined
+  readonly worker: number
 }
 
 export type App = {
+  readonly target: AdminTarget
+  /** Writes a revocation where every gateway reads it; does nothing without such a place. */
+  readonly persist: (revocation: Revocation) => Promise<void>
   readonly front: Front
   readonly sources: LogSources
   readonly policies: PolicyDirectory
@@ -103,7 +115,19 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
           drainMs: config.drain,
           proxyProtocol: config.proxyProtocol,
         },
-        { sources, policy: policies.policy, authenticator, clock, random, logger, metrics, health },
+        {
+          sources,
+          policy: policies.policy,
+          authenticator,
+          clock,
+          random,
+          logger,
+          metrics,
+          health,
+          ...(deps.link === undefined
+            ? {}
+            : { subjects: new RemoteSubjectCounts(deps.link), tickets: new RemoteTickets(deps.link) }),
+        },
       ),
     (opened) => async (signal) => {
       await opened.drain(signal)
@@ -113,7 +137,13 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
   served.front = front
   revocations?.onChange(() => front.sessions.revoke((principal) => revocations.revoked(principal)))
   registerHealth(health, { sources, policies, auth, nats: () => link.state().kind })
+  const { delivery, sessions } = front
+  const bucket = config.auth.revocationsBucket
   return {
+    target: new LocalTarget({ sessions, delivery, clock, worker: deps.worker, revocations }),
+    persist: async (revocation) => {
+      if (bucket !== undefined) await publishRevocation(bucket, link, revocation)
+    },
     front,
     sources,
     policies,

@@ -2,6 +2,7 @@
 // Owns: the watch, starting again whenever it ends, and saying when the store was last heard of.
 // Refuses: writing. The bucket is made and filled by whoever revokes (the admin API's revoke does when it may).
 
+import { createHash } from 'node:crypto'
 import { Kvm } from '@nats-io/kv'
 import type { Clock } from '#kit/clock.ts'
 import { errorMessage } from '#kit/errors.ts'
@@ -10,6 +11,7 @@ import { parseRevocation, type Revocation, type Revocations } from './revocation
 
 const RETRY_MS = 2_000
 const PROBE_MS = 5_000
+const WRITE_MS = 5_000
 
 export function followRevocationBucket(
   bucket: string,
@@ -36,6 +38,15 @@ export function followRevocationBucket(
       await loop
     },
   }
+}
+
+/** Writes one revocation for every gateway to see; rejects when the bucket cannot be written. */
+export async function publishRevocation(bucket: string, link: NatsLink, revocation: Revocation): Promise<void> {
+  const kv = await new Kvm(await link.connected(AbortSignal.timeout(WRITE_MS))).open(bucket)
+  const text = 'tokenId' in revocation ? revocation : { subject: revocation.subject, before: revocation.before }
+  // Any text may be a subject; a KV key may not.
+  const name = 'tokenId' in revocation ? `t.${revocation.tokenId}` : `s.${revocation.subject}`
+  await kv.put(createHash('sha256').update(name).digest('hex'), JSON.stringify(text))
 }
 
 async function follow(

@@ -40,6 +40,8 @@ type Mark = { readonly payload: number; readonly written: number; readonly at: n
 
 export class Outlet {
   readonly wire: Wire
+  /** Sees everything written, while somebody traces this connection. */
+  tap: ((bytes: Buffer) => void) | undefined
   readonly #limits: OutletLimits
   readonly #budget: ByteBudget
   readonly #random: () => number
@@ -123,6 +125,7 @@ export class Outlet {
   #put(bytes: Buffer): void {
     this.#written += bytes.length
     this.wire.write(bytes)
+    if (this.tap !== undefined) this.tap(bytes)
     const { mark } = this.wire
     if (mark === undefined) return
     this.#charged += bytes.length

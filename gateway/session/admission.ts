@@ -6,8 +6,8 @@ import { Close, type Code } from '#protocol/codes.ts'
 import type { SessionLimits } from './limits.ts'
 
 export interface Lease extends Disposable {
-  /** The connection has said who it is; false when that subject has enough already. */
-  identify(subject: string): boolean
+  /** The connection has said who it is; false when that subject has enough already, or the connection is gone. */
+  identify(subject: string): Promise<boolean>
 }
 
 export type Admission =
@@ -16,7 +16,7 @@ export type Admission =
 
 /** Counts of one subject over all processes of this gateway; a single process keeps them by itself. */
 export interface SubjectCounts {
-  take(subject: string, limit: number): boolean
+  take(subject: string, limit: number): boolean | Promise<boolean>
   give(subject: string): void
 }
 
@@ -76,8 +76,12 @@ export class Admissions {
       this.#strangers.give(address)
     }
     return {
-      identify: (name) => {
-        if (!this.#subjects.take(name, this.#limits.maxPerSubject)) return false
+      identify: async (name) => {
+        if (!(await this.#subjects.take(name, this.#limits.maxPerSubject))) return false
+        if (over) {
+          this.#subjects.give(name)
+          return false
+        }
         subject = name
         known()
         return true

@@ -63,7 +63,7 @@ export function eventStream(deps: EventStreamDeps) {
     }
     const start = cursor ?? wanted.request.start
     const endpoint = begin(response, deps.cross.headers(message))
-    const opened = openFollowing({ format: 'event-stream', principal, endpoint, lease, address }, context)
+    const opened = await openFollowing({ format: 'event-stream', principal, endpoint, lease, address }, context)
     if (!opened.ok) {
       endpoint.reset()
       return

@@ -35,6 +35,7 @@ export class Following implements Follower, Sleeper {
   readonly outlet: Outlet
   readonly address: string
   readonly id: string
+  readonly startedAt: number
   slot = -1
   rounds = 0
   #over = false
@@ -51,6 +52,7 @@ export class Following implements Follower, Sleeper {
   constructor(spec: FollowingSpec, subscriber: (outlet: Outlet) => Subscriber, context: SessionContext) {
     const { limits } = context
     const now = context.monotonic()
+    this.startedAt = now
     this.principal = spec.principal
     this.address = spec.address
     this.id = Buffer.from(context.random.bytes(9)).toString('base64url')
@@ -154,14 +156,15 @@ export type Opened =
   | { readonly ok: false; readonly code: Code; readonly message: string }
 
 /** Everything between a known identity and a running watch; on refusal the lease is returned. */
-export function openFollowing(spec: FollowingSpec, context: SessionContext): Opened {
+export async function openFollowing(spec: FollowingSpec, context: SessionContext): Promise<Opened> {
   const policyClass = context.policy().classOf(spec.principal.subscriber)
   const refuse = (code: Code): Opened => {
     spec.lease[Symbol.dispose]()
     return { ok: false, code, message: code.text }
   }
   if (policyClass === undefined) return refuse(Close.Overloaded)
-  if (!spec.lease.identify(spec.principal.subscriber.subject)) return refuse(Close.TooManyConnections)
+  if (!(await spec.lease.identify(spec.principal.subscriber.subject))) return refuse(Close.TooManyConnections)
+  if (!spec.endpoint.wire.open) return refuse(Close.HelloTimeout)
   context.opened()
   const subscribe = (outlet: Outlet): Subscriber =>
     context.delivery.subscribe(outlet, spec.format, policyClass, spec.principal.clusters)

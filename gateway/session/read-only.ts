@@ -49,11 +49,12 @@ class ReadOnlyInbound implements Inbound {
       close: (code) => this.#transport.close(code.code, code.name),
       reset: () => this.#transport.reset(),
     }
-    const opened = openFollowing(
+    const opened = await openFollowing(
       { format: 'cloudevents', principal, endpoint, lease: this.#lease, address },
       this.#context,
     )
     if (!opened.ok) return this.#refuse(opened.code, opened.message)
+    if (this.#over) return opened.following.gone()
     this.#following = opened.following
     const refusal = opened.following.open(wanted)
     if (refusal !== undefined) this.#end(Close.BadFrame)

@@ -32,6 +32,8 @@ export class Session implements Inbound, Sleeper {
   slot = -1
   rounds = 0
   client = ''
+  /** Told of inbound frames, while somebody traces this session. */
+  onInbound: ((type: string, bytes: number) => void) | undefined
   #state: State
   #beatWritten = 0
   #backlog: string[] | undefined
@@ -219,6 +221,7 @@ export class Session implements Inbound, Sleeper {
       return
     }
     const { frame } = decoded
+    this.onInbound?.(frame.type, text.length)
     if (this.#state.kind === 'greeting') {
       if (frame.type === 'hello') void this.#greet(frame)
       else this.close(Close.HelloExpected)
@@ -242,6 +245,10 @@ export class Session implements Inbound, Sleeper {
       this.#error(principal.error, principal.reason)
       return this.close(principal.close)
     }
+    const { subject } = principal.principal.subscriber
+    const counted = await this.#lease.identify(subject)
+    if ((this.#state as State).kind !== 'checking') return
+    if (!counted) return this.close(Close.TooManyConnections)
     this.#open(principal.principal, version)
   }
 
@@ -252,7 +259,6 @@ export class Session implements Inbound, Sleeper {
       this.#error(ErrorCode.TooManyClasses, ErrorCode.TooManyClasses.text)
       return this.close(Close.Overloaded)
     }
-    if (!this.#lease.identify(principal.subscriber.subject)) return this.close(Close.TooManyConnections)
     const subscriber = context.delivery.subscribe(this.outlet, 'json', policyClass, principal.clusters)
     this.#state = { kind: 'open', principal, subscriber }
     context.opened()

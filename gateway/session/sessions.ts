@@ -62,6 +62,7 @@ export interface Follower {
   readonly principal: Principal
   readonly id: string
   readonly address: string
+  readonly startedAt: number
   revoke(revoked: (principal: Principal) => boolean): void
   reclass(bursts: Map<Feed, Map<Feed, Burst | undefined>>): void
   close(code: Code, retryAfterMs?: number): void
