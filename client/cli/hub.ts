@@ -124,7 +124,7 @@ function report(terminal: Terminal, results: readonly Applied[], { dryRun, json:
     [...changes.map(({ setting, from, to }) => `${setting} ${show(from)} -> ${show(to)}`), ...reasons].join('; '),
   ])
   terminal.out(`hub ${at.server} (nats-server ${at.version})${dryRun ? ', dry run: nothing was changed' : ''}\n\n`)
-  terminal.out(table(['CLUSTER', 'STREAM', dryRun ? 'WOULD BE' : 'RESULT', ''], rows, terminal.columns))
+  terminal.out(table([['CLUSTER', 'STREAM', dryRun ? 'WOULD BE' : 'RESULT', ''], ...rows], terminal.columns))
 }
 
 function permissions(terminal: Terminal, options: PermissionsOptions): number {
@@ -158,17 +158,14 @@ export function clusterIds(texts: readonly string[]): readonly ClusterId[] {
 }
 
 /** Read anew for each run; the text itself never reaches an error. */
-export async function readPassword(file: string | undefined): Promise<string | undefined> {
+export async function readPassword(file: string | undefined, option = '--password-file'): Promise<string | undefined> {
   if (file === undefined) return undefined
   try {
     return (await readFile(file, 'utf8')).trim()
   } catch (cause) {
-    throw new CommandError(
-      'DW_HUB_PASSWORD',
-      `--password-file ${file} cannot be read; check the path and its mode`,
-      2,
-      { cause },
-    )
+    throw new CommandError('DW_HUB_PASSWORD', `${option} ${file} cannot be read; check the path and its mode`, 2, {
+      cause,
+    })
   }
 }
 

@@ -42,6 +42,8 @@ export interface HubSession extends AsyncDisposable {
   readonly maxPayload: number
   /** One call of the JetStream API. Rejects with a CommandError that says what to do. */
   call(api: string, body?: object): Promise<Readonly<Record<string, unknown>>>
+  /** Whether this user may subscribe to a subject. */
+  hears(subject: string): Promise<boolean>
 }
 
 /** JetStream said no; its codes are stable between versions, its descriptions are not. */
@@ -129,6 +131,17 @@ function session(nc: NatsConnection, where: string, timeoutMs: number): HubSessi
       const code = typeof error['err_code'] === 'number' ? error['err_code'] : 0
       const text = typeof error['description'] === 'string' ? error['description'] : 'no description'
       throw new ApiFailure(code, `${text} (${code})`)
+    },
+    hears: async (subject) => {
+      let allowed = true
+      const callback = (error: Error | null): void => {
+        if (error !== null) allowed = false
+      }
+      const subscription = nc.subscribe(subject, { callback })
+      // The refusal, if there is one, arrives before the answer to this ping.
+      await nc.flush()
+      if (!subscription.isClosed()) subscription.unsubscribe()
+      return allowed
     },
     [Symbol.asyncDispose]: () => nc.close(),
   }

@@ -7,7 +7,7 @@ import { formatSize } from '#kit/config/fields.ts'
 import { type LogStreamConfig, streamConfig, streamDifferences } from '#protocol/log/stream.ts'
 import type { ClusterId } from '#protocol/subjects.ts'
 
-export const HUB_REGION_KEY = 'deltawatch.hub-region'
+export { HUB_REGION_KEY }
 /** The least that holds a checkpoint of one message beside the entries since the one before. */
 const LEAST_MESSAGES = 4
 

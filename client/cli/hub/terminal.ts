@@ -55,10 +55,11 @@ const GAP = '  '
 const LEAST_LAST = 24
 
 /** Left-aligned columns; the last one is wrapped at words to fit the terminal. */
-export function table(head: readonly string[], rows: readonly (readonly string[])[], columns: number): string {
-  const all = [head, ...rows]
-  const last = head.length - 1
-  const widths = head.slice(0, last).map((_, i) => Math.max(...all.map((row) => (row[i] ?? '').length)))
+export function table(all: readonly (readonly string[])[], columns: number): string {
+  const last = Math.max(0, ...all.map((row) => row.length)) - 1
+  const widths = Array.from({ length: Math.max(0, last) }).map((_, i) =>
+    Math.max(...all.map((row) => (row[i] ?? '').length)),
+  )
   const used = widths.reduce((sum, width) => sum + width + GAP.length, 0)
   const room = Math.max(LEAST_LAST, columns - used)
   const lines = all.flatMap((row) => {
