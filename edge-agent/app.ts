@@ -16,6 +16,7 @@ import { toHex } from '#protocol/bytes.ts'
 import { parseClusterId } from '#protocol/subjects.ts'
 import { type AgentConfig, type LogConfig, logsOf } from './config.ts'
 import { type BundleHolder, openPolicies } from './egress/bundle.ts'
+import { Destination } from './egress/destination.ts'
 import { type LineageKeys, lineageKeys } from './lineage/key.ts'
 import { Relay } from './relay.ts'
 import { type AgentMetrics, bindCounters, declareAgentMetrics } from './relay-metrics.ts'
@@ -125,6 +126,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
     deps.hub,
     cluster,
   )
+  const destination = new Destination(config.hubRegion)
   const credentials = etcdCredentials(log.etcd)
   const connect = deps.connect ?? connectEtcd
   const relay = new Relay(
@@ -162,7 +164,8 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
       random,
       logger,
       hub,
-      policy: deps.policies.sourceFor(log.region, config.hubRegion),
+      policy: deps.policies.sourceFor(log.region, destination),
+      destination,
       endpoints: new Endpoints(log.etcd.endpoints, {
         baseMs: watch.backoff.base,
         capMs: watch.backoff.cap,
@@ -213,7 +216,7 @@ function withCreation(
     } catch (e) {
       const nc = hub.current
       if (!(e instanceof HubError) || e.kind !== 'stream-missing' || nc === undefined) throw e
-      if (!(await createLogStream(nc, cluster))) throw e
+      if (!(await createLogStream(nc, cluster, config.hubRegion))) throw e
       return await log.info()
     }
   }

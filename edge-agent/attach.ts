@@ -63,6 +63,10 @@ export async function learn(member: EtcdMember, range: KeyRange): Promise<Member
   const status = await member.status()
   if (status.isLearner) throw new EtcdFailure('learner', `${member.endpoint} is a learner: it serves no watches yet`)
   const head = await member.head(range)
+  // A proxy coalesces watches, forgets progress and hides reconnects; it gives itself away by having no ids.
+  if (head.clusterId === '0' || status.header.clusterId === '0') {
+    throw new EtcdFailure('other', `${member.endpoint} is a grpc-proxy: give the members' own endpoints`)
+  }
   return { status, version: parseVersion(status.version), head }
 }
 
@@ -80,7 +84,6 @@ export async function attach(
     { clusterId, raftTerm, head },
     new Set(options.keys.byId.keys()),
   )
-  if (judgement.kind === 'reject')
     return failed('other', `${member.endpoint} is a grpc-proxy: give the members themselves`)
   if (judgement.kind === 'new-epoch') return judgement
   let proofs = judgement.proofs

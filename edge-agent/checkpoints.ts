@@ -67,8 +67,9 @@ export class Checkpoints {
     this.#bytesBefore = bytesSince(options.info, options.newestCompleteBeginSeq)
   }
 
-  /** A routine one is due by size. */
+  /** A routine one is due by size, or because the newest one was trimmed and a fresh reader finds none. */
   get isDue(): boolean {
+    if (this.#deps.session.newestCompleteBeginSeq < this.#info.firstSeq) return true
     return checkpointDue(this.#info, this.#bytes, this.#bytesBefore + this.#deps.session.bytesSinceBegin)
   }
 

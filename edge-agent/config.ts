@@ -63,10 +63,12 @@ const schema = z.strictObject({
       .default(10_000)
       .describe('deadline of every single read'),
   }),
-  hubRegion: name('a region', 'sz').describe(
-    'region the hub stands in: policy treats it as the destination of everything',
-  ),
-  policies: z.string().describe('directory with the policy documents'),
+  hubRegion: name('a region', 'sz')
+    .optional()
+    .describe(
+      'region the hub stands in: policy treats it as the destination of everything; absent: the one the stream states (`deltawatch hub apply --hub-region`), and until then nothing leaves',
+    ),
+  policies: z.string().default('policies/regions').describe('directory with the policy documents'),
   policyKeys: z.string().optional().describe('directory with one file per HMAC key that transforms name'),
   policyPublicKeyFile: z.string().optional().describe('PEM file of the ed25519 key the bundle must be signed with'),
   nats: natsSection,

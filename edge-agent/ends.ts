@@ -23,7 +23,6 @@ export function needOfTail(tail: Tail, configHash: string): Need | undefined {
   if (pending === 'epoch') return { reason: 'epoch', why: 'the epoch was never completed' }
   if (pending !== 'none') return { reason: pending, why: 'a checkpoint was left unfinished' }
   if (newestCompleteBeginSeq === 0) return { reason: 'epoch', why: 'the log holds no complete checkpoint' }
-  if (newestCompleteBeginSeq < tail.info.firstSeq) return { reason: 'gap', why: 'the newest checkpoint was trimmed' }
   return written === configHash ? undefined : { reason: 'policy', why: 'configuration or policy changed' }
 }
 

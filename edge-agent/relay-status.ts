@@ -12,6 +12,8 @@ export type Phase =
   | 'hub-denied'
   | 'hub-full'
   | 'hub-too-small'
+  | 'hub-region-unknown'
+  | 'hub-region-mismatch'
   | 'reading-tail'
   | 'standby'
   | 'config-mismatch'

@@ -9,6 +9,7 @@ import type { Logger } from '#kit/logger.ts'
 import type { Random } from '#kit/random.ts'
 import { fullJitter } from '#kit/resilience.ts'
 import type { Mark } from '#protocol/log/entry.ts'
+import type { Destination } from './egress/destination.ts'
 import { configHash, type PolicySource, type Scope } from './egress/policy.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { Phase, RelayStatus } from './relay-status.ts'
@@ -32,13 +33,14 @@ export type RelayDeps = Omit<TermDeps, 'status' | 'counters'> & {
   readonly logger: Logger
   readonly hub: HubLog
   readonly policy: PolicySource
+  readonly destination: Destination
   readonly status: RelayStatus
   readonly counters: RelayCounters
 }
 
 const STANDBY_LOOK_MS = 500
 const CONFIRM_MS = 500
-/** A policy that lapses is looked at this often; expiry instants are days apart. */
+/** Between two looks at the wall clock, which may jump. */
 const POLICY_LOOK_MS = 1_000
 
 export class Relay {
@@ -89,6 +91,7 @@ export class Relay {
     const { clock, hub, status } = this.#deps
     if (!hub.connected) this.#enter('hub-unreachable')
     await hub.ready(signal)
+    if (!(await this.#findDestination(signal))) return
     if (!(await this.#awaitTurn(signal))) return
     this.#enter('reading-tail')
     const tail = await this.#readTail(signal)
@@ -104,6 +107,36 @@ export class Relay {
     } finally {
       this.#term = undefined
       status.leader = ''
+    }
+  }
+
+  /** Nothing is read or written before it is known where it would go. */
+  async #findDestination(signal: AbortSignal): Promise<boolean> {
+    const { destination, hub } = this.#deps
+    destination.learn((await hub.info()).hubRegion)
+    const { standing } = destination
+    switch (standing.kind) {
+      case 'known':
+        this.#onPolicy()
+        return true
+      case 'unknown':
+        await this.#hold(
+          'hub-region-unknown',
+          'nothing leaves before the region of the hub is known: give --hub-region, or have the stream state it (deltawatch hub apply --hub-region)',
+          signal,
+        )
+        return false
+      case 'mismatch':
+        await this.#hold(
+          'hub-region-mismatch',
+          `the stream says that the hub stands in ${standing.stated}, this agent is configured for ${standing.configured}: correct one of them`,
+          signal,
+        )
+        return false
+      default: {
+        const never: never = standing
+        return never
+      }
     }
   }
 
@@ -283,13 +316,16 @@ export class Relay {
   }
 
   #onMark(mark: Mark): void {
-    const { clock } = this.#deps
+    const { clock, status } = this.#deps
+    const { agentId, silenceMs } = this.#options
     this.#leadership.heardMark(mark, clock.monotonic())
-    // Another agent is live while we cannot reach etcd: it does better than we can.
-    const { status } = this.#deps
-    if (this.#term === undefined || mark.agentId === this.#options.agentId) return
-    if (mark.state === 'live' && status.phase === 'etcd-unreachable')
-      this.#term.end({ kind: 'lost', reason: 'another agent leads' })
+    const term = this.#term
+    if (term === undefined || mark.agentId === agentId || silenceMs === 0) return
+    if (mark.state !== 'live' && mark.state !== 'idle-proved' && mark.state !== 'lagging') return
+    // Two who lead an idle range never meet at an append. The one behind yields, and of two level ones the later name.
+    const { seq } = term.session.acked
+    const behind = mark.seq > seq || (mark.seq === seq && mark.agentId < agentId)
+    if (behind || status.phase === 'etcd-unreachable') term.end({ kind: 'lost', reason: 'another agent leads' })
   }
 
   #onPolicy(): void {
@@ -306,7 +342,13 @@ export class Relay {
 
   /** A lapsed legal basis changes what may leave without anyone changing a file. */
   async #watchPolicy(signal: AbortSignal): Promise<void> {
-    while (await pause(this.#deps.clock, POLICY_LOOK_MS, signal)) this.#onPolicy()
+    const { clock, policy } = this.#deps
+    for (;;) {
+      const now = clock.now()
+      const expiry = (policy.current().decider.nextExpiry(now) ?? Number.POSITIVE_INFINITY) - now
+      if (!(await pause(clock, Math.min(POLICY_LOOK_MS, Math.max(1, expiry)), signal))) return
+      this.#onPolicy()
+    }
   }
 }
 

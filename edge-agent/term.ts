@@ -4,7 +4,7 @@
 
 import { toHex } from '#protocol/bytes.ts'
 import type { Epoch } from '#protocol/log/entry.ts'
-import { compareRevisions, maxRevision, REVISION_ZERO } from '#protocol/revision.ts'
+import { compareRevisions, maxRevision, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
 import type { Clock } from '#kit/clock.ts'
 import { errorCode, errorMessage } from '#kit/errors.ts'
 import type { Logger } from '#kit/logger.ts'
@@ -91,6 +91,7 @@ export class Term {
   #end: TermEnd | undefined
   #feed: Feed | undefined
   #localEnd: LocalEnd | undefined
+  #prober: EtcdMember | undefined
   #busy = false
   #lastMarkAt = Number.NEGATIVE_INFINITY
   #timer: Disposable | undefined
@@ -168,6 +169,7 @@ export class Term {
       signal.removeEventListener('abort', onAbort)
       this.#timer?.[Symbol.dispose]()
       this.#feed?.stop()
+      this.#dropProber()
       this.#session.close()
     }
     return this.#end ?? { kind: 'closed' }
@@ -268,7 +270,7 @@ export class Term {
   }
 
   #attachDeps(member: EtcdMember, facts: MemberFacts): AttachDeps {
-    const { clock, endpoints, status, counters } = this.#deps
+    const { clock, endpoints, counters } = this.#deps
     return {
       clock,
       onAttached: (attached) => {
@@ -285,15 +287,30 @@ export class Term {
         this.#feed?.pause('backpressure')
         counters.paused()
       },
-      probeHead: async () => {
-        using other = this.#deps.connect(endpoints.other(member.endpoint))
-        const head = await other.head(this.#options.attach.range)
-        // Another cluster's head convicts nobody.
-        if (head.clusterId !== status.clusterId) return REVISION_ZERO
-        status.head = maxRevision(status.head, head.revision)
-        return head.revision
-      },
+      probeHead: () => this.#probeHead(endpoints.other(member.endpoint)),
     }
+  }
+
+  /** Through a connection of its own, kept as long as it answers: each new one would cost etcd a login. */
+  async #probeHead(endpoint: string): Promise<Revision> {
+    const { connect, status } = this.#deps
+    if (this.#prober?.endpoint !== endpoint) this.#dropProber()
+    this.#prober ??= connect(endpoint)
+    try {
+      const head = await this.#prober.head(this.#options.attach.range)
+      // Another cluster's head convicts nobody.
+      if (head.clusterId !== status.clusterId) return REVISION_ZERO
+      status.head = maxRevision(status.head, head.revision)
+      return head.revision
+    } catch (e) {
+      this.#dropProber()
+      throw e
+    }
+  }
+
+  #dropProber(): void {
+    this.#prober?.[Symbol.dispose]()
+    this.#prober = undefined
   }
 
   #ease(): void {

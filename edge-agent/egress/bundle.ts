@@ -11,6 +11,7 @@ import type { PolicyBundle, PolicyIssue } from '#policies/engine/types.ts'
 import { policyDeps } from '#policies/node/hashing.ts'
 import { emptyKeyring, loadKeyring } from '#policies/node/keyring.ts'
 import { openBundle } from '#policies/node/open-bundle.ts'
+import type { Destination } from './destination.ts'
 import type { PolicyInForce, PolicySource } from './policy.ts'
 
 export type BundleOptions = {
@@ -23,7 +24,7 @@ export interface BundleHolder {
   readonly revision: string
   /** Why the newest attempt to load was refused; empty when the newest bundle is in force. */
   readonly problem: string
-  sourceFor(region: string, hubRegion: string): PolicySource
+  sourceFor(region: string, destination: Destination): PolicySource
   /** Loads again; throws and keeps the old bundle when the new one is bad. */
   reload(): Promise<void>
 }
@@ -39,12 +40,13 @@ export async function openPolicies(options: BundleOptions, logger: Logger): Prom
     get problem() {
       return problem
     },
-    sourceFor: (region, hubRegion) => {
-      let made: { readonly of: PolicyBundle; readonly inForce: PolicyInForce } | undefined
+    sourceFor: (region, destination) => {
+      let made: { readonly of: PolicyBundle; readonly to: string; readonly inForce: PolicyInForce } | undefined
       return {
         current: () => {
-          if (made?.of !== bundle) {
-            made = { of: bundle, inForce: { decider: egress(bundle, region, hubRegion), revision: bundle.revision } }
+          const to = destination.region
+          if (made?.of !== bundle || made.to !== to) {
+            made = { of: bundle, to, inForce: { decider: egress(bundle, region, to), revision: bundle.revision } }
           }
           return made.inForce
         },

@@ -22,7 +22,7 @@ export type ChangedRevision = {
   readonly revision: Revision
   /** In etcd's order; never empty. */
   readonly changes: readonly Change[]
-  /** Keys and values together, for budgets. */
+  /** Keys, values and previous values together, for budgets. */
   readonly bytes: number
   /** When the first of its bytes arrived, on the agent's monotonic clock (ms). */
   readonly arrivedAt: number

@@ -19,14 +19,11 @@ export type Facts = { readonly clusterId: string; readonly raftTerm: string; rea
 export type NewEpochReason = 'cluster-id' | 'head-behind' | 'term-decreased' | 'no-evidence' | 'diverged' | 'empty-log'
 
 export type Judgement =
-  /** Not an etcd member: a grpc-proxy answers with no ids of its own. */
-  | { readonly kind: 'reject'; readonly reason: 'grpc-proxy' }
   | { readonly kind: 'new-epoch'; readonly reason: NewEpochReason }
   /** Continue once these are reproduced: by a watch, or by reading the whole state where no watch can start any more. */
   | { readonly kind: 'replay'; readonly proofs: readonly LineageProof[]; readonly state: LineageProof | undefined }
 
 export function judgeLineage(known: Known, facts: Facts, heldKeyIds: ReadonlySet<string>): Judgement {
-  if (facts.clusterId === '0') return { kind: 'reject', reason: 'grpc-proxy' }
   const { lineage, position } = known
   if (lineage === undefined) return { kind: 'new-epoch', reason: 'no-evidence' }
   if (lineage.clusterId !== facts.clusterId) return { kind: 'new-epoch', reason: 'cluster-id' }

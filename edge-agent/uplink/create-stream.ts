@@ -10,9 +10,14 @@ const DEV_LOG_BYTES = 256 * 1024 * 1024
 const ALREADY = 10_058
 
 /** True when the stream exists afterwards. */
-export async function createLogStream(nc: NatsConnection, cluster: ClusterId): Promise<boolean> {
+export async function createLogStream(
+  nc: NatsConnection,
+  cluster: ClusterId,
+  hubRegion: string | undefined,
+): Promise<boolean> {
   const maxMessageBytes = nc.info?.max_payload ?? 1024 * 1024
-  const config = streamConfig({ cluster, maxBytes: DEV_LOG_BYTES, maxMessageBytes, replicas: 1 })
+  const stated = hubRegion === undefined ? {} : { hubRegion }
+  const config = streamConfig({ cluster, maxBytes: DEV_LOG_BYTES, maxMessageBytes, replicas: 1, ...stated })
   const reply = await nc.request(`$JS.API.STREAM.CREATE.${streamName(cluster)}`, JSON.stringify(config), {
     timeout: 5_000,
   })

@@ -145,6 +145,11 @@ function readFailure(reply: Fields): Failure | undefined {
   return { code: number(error.code), errCode: number(error.err_code), description }
 }
 
+function statedRegion(config: unknown): string | undefined {
+  const metadata = isFields(config) ? config.metadata : undefined
+  return parseRegion(isFields(metadata) ? metadata[HUB_REGION_KEY] : undefined)
+}
+
 function readInfo(reply: Fields): StreamInfo {
   const { state, config, created } = reply
   const count = (of: unknown, field: string): number | undefined => {
@@ -165,6 +170,7 @@ function readInfo(reply: Fields): StreamInfo {
     maxBytes: count(config, 'max_bytes') ?? -1,
     maxMessageBytes: count(config, 'max_msg_size') ?? -1,
     replicas: count(config, 'num_replicas') ?? 1,
+    hubRegion: statedRegion(config),
   }
 }
 

@@ -38,6 +38,8 @@ export type StreamInfo = {
   /** -1: the server's max_payload alone. */
   readonly maxMessageBytes: number
   readonly replicas: number
+  /** Region the hub says it stands in; undefined when the stream does not state it. */
+  readonly hubRegion: string | undefined
 }
 
 export type AppendResult =

@@ -142,7 +142,7 @@ function readEvent(event: unknown, header: Header): DatedChange | string {
       lease: '0',
       prevValue,
     }
-    return { revision, change, bytes: key.length }
+    return { revision, change, bytes: key.length + (prevValue?.length ?? 0) }
   }
   if (event.type !== 'Put') return 'unknown-type'
   const value = kv.value instanceof Uint8Array ? kv.value : EMPTY
@@ -155,7 +155,7 @@ function readEvent(event: unknown, header: Header): DatedChange | string {
   if ((version === '1') !== (createRevision === revision)) return 'version-contradicts-create-revision'
   if (compareRevisions(createRevision, revision) > 0) return 'created-after-change'
   const change: Change = { op: 'put', key, value, createRevision, version: version as string, lease, prevValue }
-  return { revision, change, bytes: key.length + value.length }
+  return { revision, change, bytes: key.length + value.length + (prevValue?.length ?? 0) }
 }
 
 /** Lease ids are int64 and may be negative on the wire; the log keeps them as unsigned decimals. */
