@@ -27,7 +27,7 @@ test('every position of the log is served by ring or replay, exactly; void entri
   writer.checkpoint('epoch')
   for (let i = 0; i < 30; i++) {
     writer.events([put(`/k${i}`, 'v')], [put('/x', `${i}`), put('/y', `${i}`)])
-    if (i % 5 === 0) writer.void(writer.eventsBody([{ revision: '999' as never, events: [] }].slice(1)))
+    if (i % 5 === 0) writer.zombies(1 + (i % 3))
     if (i % 7 === 0) writer.chunks([put('/chunked', 'c'.repeat(500))], 3)
     if (i % 11 === 0) writer.checkpoint('routine', 5)
     if (i % 9 === 0) writer.progress(writer.head + 2)

@@ -29,7 +29,7 @@ const shown = (judged: Judged): string =>
         ? judged.cause
         : judged.kind
 
-test('an entry that does not continue the last valid one is void, however plausible', () => {
+test('C1: an entry that does not continue the last valid one is void, however plausible', () => {
   const { writer, stored } = log()
   writer.events([put('/b')])
   const zombie = writer.void(writer.eventsBody([writer.commit([put('/z')])]))
@@ -109,7 +109,7 @@ test("a BEGIN that turns out to be nobody's is left again while looking for a ch
   ])
 })
 
-test('broken lineage has names', () => {
+test('C2: broken lineage has names', () => {
   const event = (writer: LogWriter) => writer.eventsBody([writer.commit([put('/c')])])
   const cases: Readonly<Record<string, (writer: LogWriter) => void>> = {
     'broken-prev-revision': (writer) => writer.append({ ...event(writer), prevRevision: rev(77) } as EntryBody),
@@ -137,7 +137,7 @@ test('broken lineage has names', () => {
   }
 })
 
-test('an unknown kind, a checkpoint that is not there, and bytes that are no entry', () => {
+test('L3: an unknown kind, a checkpoint that is not there, and bytes that are no entry', () => {
   const { stored } = log()
   const bytes = (tag: number, length: number) => [tag, length, ...Array<number>(length).fill(tag)]
   const unknown = new Uint8Array([...bytes(0x0a, 16), ...bytes(0x12, 16), 0x18, 42, ...bytes(0x22, 8)])

@@ -103,7 +103,7 @@ test('an unknown entry kind is looked at once a minute', async () => {
   assert.equal(it.view.ready, true)
 })
 
-test('every way a stream can stop being the same stream is found within the check, and named', async () => {
+test('L15: every way a stream can stop being the same stream is found within the check, and named', async () => {
   const ways: Readonly<Record<string, (it: Awaited<ReturnType<typeof setUp>>) => void>> = {
     recreated: ({ log }) => void (log.created = 'second'),
     deleted: ({ log }) => void (log.exists = false),

@@ -174,6 +174,20 @@ export class LogWriter {
     return this.#write(body, undefined, prevEntryId)
   }
 
+  /** A run of entries of an abandoned pipeline: they continue each other, and claim what the log goes on to say otherwise. */
+  zombies(run: number): void {
+    const { head } = this
+    const kept = new Map(this.state)
+    let prev = this.newId()
+    for (let i = 0; i < run; i++) {
+      const record = this.commit([{ op: 'put', key: '/zombie', value: `${i}` }])
+      prev = this.void(this.eventsBody([record]), prev).entryId
+    }
+    this.head = head
+    this.state.clear()
+    for (const [key, item] of kept) this.state.set(key, item)
+  }
+
   /** A new lineage: etcd was restored or replaced. */
   newEpoch(n: number, head: number, state?: ReadonlyMap<string, SnapshotRecord>): void {
     this.epoch = epochOf(n)
