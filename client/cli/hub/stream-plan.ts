@@ -4,10 +4,9 @@
 // those a server cannot change, and a smaller log that would drop entries, are the operator's to decide.
 
 import { formatSize } from '#kit/config/fields.ts'
-import { type LogStreamConfig, streamConfig, streamDifferences } from '#protocol/log/stream.ts'
+import { HUB_REGION_KEY, type LogStreamConfig, streamConfig, streamDifferences } from '#protocol/log/stream.ts'
 import type { ClusterId } from '#protocol/subjects.ts'
 
-export { HUB_REGION_KEY }
 /** The least that holds a checkpoint of one message beside the entries since the one before. */
 const LEAST_MESSAGES = 4
 
