@@ -159,6 +159,9 @@ function begin(start: Start, context: { readonly view: View; readonly now: numbe
   if (!view.ready || head === undefined) {
     return { state: { kind: 'waiting', why: 'unready', start, until: undefined }, effects: NONE, outcome: 'waiting' }
   }
+  if (start.kind !== 'position' && liesAhead(start.resync, view)) {
+    return { state: { kind: 'waiting', why: 'ahead', start, until: now + AHEAD_MS }, effects: NONE, outcome: 'waiting' }
+  }
   if (start.kind === 'snapshot') return snapshot(start.resync, view, head)
   if (start.kind === 'now') {
     const told: readonly Effect[] =
@@ -194,6 +197,10 @@ function begin(start: Start, context: { readonly view: View; readonly now: numbe
   }
 }
 
+/** A snapshot below what the client already saw would deliver again: a gateway that still reads its log waits first. */
+const liesAhead = (resync: Resync | undefined, view: View): boolean =>
+  resync?.from !== undefined && resync.reason !== 'ahead' && view.locate(resync.from).kind === 'ahead'
+
 function snapshot(resync: Resync | undefined, view: View, head: Position): Step {
   const state = { kind: 'snapshotting', at: head, pin: view.nextIndex, after: undefined, restarts: 0 } as const
   const effects: Effect[] = resync === undefined ? [] : [{ do: 'resync', resync, to: head }]
@@ -223,8 +230,9 @@ function waiting(state: Waiting, input: Inner, holdsState: boolean): Step {
     return step
   }
   if (input.type !== 'deadline' || state.until === undefined || input.now < state.until) return keep(state)
-  if (state.why === 'ahead' && state.start.kind === 'position') {
-    return repair({ reason: 'ahead', from: state.start.position }, input.view, input.now, holdsState)
+  if (state.why === 'ahead') {
+    const from = state.start.kind === 'position' ? state.start.position : state.start.resync?.from
+    return repair({ reason: 'ahead', from }, input.view, input.now, holdsState)
   }
   return begin(state.start, input, holdsState)
 }

@@ -120,7 +120,7 @@ export class Stack implements AsyncDisposable {
     return first
   }
 
-  agentArgs(cluster: Cluster): string[] {
+  agentArgs(cluster: Cluster, more: readonly string[] = []): string[] {
     return [
       'edge-agent/main.ts',
       ...flags({
@@ -135,6 +135,7 @@ export class Stack implements AsyncDisposable {
       }),
       '--create-stream',
       ...(this.#options.agentFlags ?? []),
+      ...more,
     ]
   }
 
@@ -160,6 +161,13 @@ export class Stack implements AsyncDisposable {
     const server = this.#owned.use(await service(`agent ${cluster.cluster}`, args, /"event":"starting"/))
     cluster.agent = server
     return server
+  }
+
+  /** One more agent for the same cluster, past any proxies. */
+  async startRival(cluster: Cluster, name: string): Promise<Server> {
+    const direct = { ...cluster, etcdUrl: cluster.etcd.directUrl, hubUrl: this.nats.directUrl }
+    const args = this.agentArgs(direct, ['--agent-name', name])
+    return this.#owned.use(await service(`agent ${cluster.cluster} ${name}`, args, /"event":"starting"/))
   }
 
   async startGateway(): Promise<Server> {

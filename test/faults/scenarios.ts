@@ -5,6 +5,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { compactionAtTheCursor, restoreBehind, restorePast } from './histories.ts'
 import { largeValues, rangeDelete } from './large.ts'
+import { quarrel, sleepingLeader } from './rivals.ts'
 import type { WriterOptions } from '../judge/writer.ts'
 import type { TcpProxy } from '../support/tcp-proxy.ts'
 import type { Allowed, World } from './world.ts'
@@ -122,6 +123,12 @@ export const SCENARIOS: readonly Scenario[] = [
     allowed: { resyncs: ['epoch'] },
     round: restorePast,
   },
+  {
+    name: 'sleeping-leader',
+    about: 'two agents; each is stopped past the takeover and wakes again',
+    round: sleepingLeader,
+  },
+  { name: 'quarrel', about: 'two agents, killed in turn, one of them on a flapping link', round: quarrel },
   { name: 'range-delete', about: '10,000 keys deleted in one revision', round: rangeDelete },
   { name: 'large-values', about: '8 values of 1 MiB, under a killed agent', round: largeValues },
 ]
