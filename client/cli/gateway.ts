@@ -1,0 +1,103 @@
+// The gateway as the commands reach it: the options they share, the connection, and what is said about it on stderr.
+// Owns: --url and the token's ways in, the first connection's time limit, and the lines about losing and finding it.
+// Refuses: what is watched (selection.ts) and what is printed (the commands).
+
+import { type Command, InvalidArgumentError } from 'commander'
+import { DeltaWatch } from '../deltawatch.ts'
+import { CliError, Exit } from './failure.ts'
+import { note, type Terminal } from './terminal.ts'
+
+export const DEFAULT_URL = 'ws://127.0.0.1:7400'
+
+export type GatewayOptions = {
+  readonly url?: string
+  readonly tokenFile?: string
+  /** Seconds. */
+  readonly timeout: number
+}
+
+export const seconds = (text: string): number => {
+  const value = Number(text)
+  if (!(value > 0 && value <= 86_400)) throw new InvalidArgumentError('write seconds, such as 10')
+  return value
+}
+
+export function addGatewayOptions(command: Command): Command {
+  return command
+    .option('-u, --url <url>', `gateway, ws(s):// or http(s):// (DELTAWATCH_URL; default ${DEFAULT_URL})`)
+    .option('--token-file <file>', 'file with the token (or DELTAWATCH_TOKEN holds it); read again for each connection')
+    .option('--timeout <seconds>', 'give up when the gateway does not answer at first within this', seconds, 10)
+}
+
+/** Nothing is dialled yet. */
+export function openGateway(options: GatewayOptions, io: Terminal): DeltaWatch {
+  const { tokenFile } = options
+  const token = io.env['DELTAWATCH_TOKEN']
+  return new DeltaWatch({
+    url: options.url ?? (io.env['DELTAWATCH_URL'] || DEFAULT_URL),
+    app: 'deltawatch-cli',
+    ...(tokenFile === undefined ? {} : { token: () => readToken(tokenFile, io) }),
+    ...(tokenFile === undefined && token ? { token } : {}),
+  })
+}
+
+function readToken(path: string, io: Terminal): string {
+  try {
+    return io.readFile(path).trim()
+  } catch (cause) {
+    throw new CliError(Exit.Usage, `--token-file ${path} cannot be read`, undefined, { cause })
+  }
+}
+
+/** Waits for the welcome; after the time limit it fails with what was seen last. */
+export async function reach(dw: DeltaWatch, options: GatewayOptions, io: Terminal): Promise<void> {
+  if (options.tokenFile !== undefined) readToken(options.tokenFile, io)
+  const url = options.url ?? (io.env['DELTAWATCH_URL'] || DEFAULT_URL)
+  let last = ''
+  const forget = dw.on('state', (state) => {
+    if (state.phase === 'waiting') last = `${state.ended.code} ${state.ended.reason}`.trim()
+  })
+  const limit = AbortSignal.any([AbortSignal.timeout(options.timeout * 1_000), io.stop])
+  const { promise, reject } = Promise.withResolvers<never>()
+  const onLimit = (): void => reject(unreached(url, options.timeout, last, io))
+  limit.addEventListener('abort', onLimit, { once: true })
+  try {
+    await Promise.race([dw.connect(), promise])
+  } finally {
+    forget()
+    limit.removeEventListener('abort', onLimit)
+  }
+  if (dw.connection.phase === 'open' && dw.connection.dev) {
+    await note(io, 'the gateway runs without authentication (dev mode)')
+  }
+}
+
+function unreached(url: string, limit: number, last: string, io: Terminal): CliError {
+  if (io.stop.aborted) return new CliError(Exit.Interrupted, 'interrupted')
+  const seen = last === '' || last === '1006' ? '' : `; the last attempt ended with ${last}`
+  return new CliError(
+    Exit.Unreachable,
+    `no welcome from ${url} within ${limit} s${seen}`,
+    'is the gateway running there? `npm start` runs a local one; `deltawatch doctor` looks closer',
+  )
+}
+
+/** Says on stderr when the connection is lost and found again, and what the client had to deal with. */
+export function narrate(dw: DeltaWatch, io: Terminal): void {
+  let lost = false
+  dw.on('state', (state) => {
+    if (state.phase === 'waiting' && !lost) {
+      lost = true
+      const { code, reason } = state.ended
+      const why = reason === '' ? `code ${code}` : reason
+      void note(io, `connection lost (${why}); connecting again, the stream goes on where it was`)
+    }
+    if (state.phase === 'open' && lost) {
+      lost = false
+      void note(io, 'connected again')
+    }
+  })
+  dw.on('notice', ({ code, message }) => {
+    void note(io, `${code}: ${message}`)
+  })
+}
