@@ -11,6 +11,7 @@ import { sessionMetrics } from '#gateway/session/metrics.ts'
 import { declareUpstreamMeters } from '#gateway/upstream/metrics.ts'
 import { renderReference } from '#kit/config/reference.ts'
 import { createMetrics, type Metrics } from '#kit/metrics.ts'
+import { policyReference } from '#policies/engine/reference.ts'
 import { Close, type Code, ErrorCode, retryFor } from '#protocol/codes.ts'
 import { ROOT } from './spawn.ts'
 import { protocolPages } from './spec-rules.ts'
@@ -26,6 +27,7 @@ const PAGES: Readonly<Record<string, () => string>> = {
   'config.md': () => renderReference([agentConfig, gatewayConfig]),
   'codes.md': renderCodes,
   'metrics.md': renderMetrics,
+  'policy.md': () => policyReference(GENERATED),
 }
 
 function renderCodes(): string {

@@ -81,7 +81,15 @@ const fieldBase = {
     .meta({ description: 'Withhold the value when the field is missing. Not with wildcards.' }),
 }
 export const transformSchema = z.union([
-  z.strictObject({ ...fieldBase, action: z.enum(['mask', 'drop', 'hash', 'withhold']) }),
+  z.strictObject({
+    ...fieldBase,
+    action: z
+      .enum(['mask', 'drop', 'hash', 'withhold'])
+      .meta({
+        description:
+          'mask: the field says ***. drop: it goes (in a list, null). hash: its SHA-256, which trying all values undoes. withhold: the whole value stays.',
+      }),
+  }),
   z.strictObject({
     ...fieldBase,
     action: z.enum(['keepFirst', 'keepLast', 'truncate']),
@@ -140,16 +148,29 @@ const basis = z
 
 const rule = z
   .strictObject({
-    id: slug,
-    effect: z.enum(['allow', 'deny']),
+    id: slug.meta({ description: 'Unique among the rules of one source region.' }),
+    effect: z.enum(['allow', 'deny']).meta({ description: 'Deny beats allow; what nothing allows is denied.' }),
     description: prose.optional(),
     match,
     when: expression
       .optional()
       .meta({ description: 'CEL over op, key and value. An error: an allow rule does not match, a deny rule does.' }),
     whenSubscriber: expression.optional().meta({ description: 'CEL over subscriber alone; evaluated once per class.' }),
-    transform: z.array(transformSchema).min(1).max(MAX_TRANSFORMS_PER_RULE).optional(),
-    keyTransform: z.array(keyTransform).min(1).max(MAX_KEY_TRANSFORMS).optional(),
+    transform: z
+      .array(transformSchema)
+      .min(1)
+      .max(MAX_TRANSFORMS_PER_RULE)
+      .optional()
+      .meta({
+        description:
+          'What happens to the value. The transforms of all matching rules apply; per field the strictest wins.',
+      }),
+    keyTransform: z
+      .array(keyTransform)
+      .min(1)
+      .max(MAX_KEY_TRANSFORMS)
+      .optional()
+      .meta({ description: 'For keys that are personal data themselves. Applies to every operation.' }),
     basis: basis.optional(),
   })
   .superRefine((r, ctx) => {
@@ -214,7 +235,7 @@ export const regionPolicySchema = z
         .enum(['enforce', 'shadow'])
         .meta({ description: 'shadow: evaluated beside the live rules, never enforced.' }),
       schemas: z.array(schemaUse).max(MAX_SCHEMAS).optional(),
-      rules: z.array(rule).max(MAX_RULES),
+      rules: z.array(rule).max(MAX_RULES).meta({ description: 'In any order.' }),
       limits: z.array(limit).max(MAX_LIMITS).optional(),
       activity: z.array(activity).max(MAX_LIMITS).optional(),
     }),

@@ -5,6 +5,7 @@
 import type { Key } from '#protocol/bytes.ts'
 import type { CompiledBundle } from './compiled.ts'
 import type { RegionPolicy } from './document.ts'
+import type { DenyReason, WithholdReason } from './reasons.ts'
 import type { PolicySuite } from './suite-document.ts'
 
 export type Result<T, E> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: E }
@@ -30,40 +31,7 @@ export type PolicyEvent = {
   readonly prevKnown: boolean
 }
 
-export type DenyReason =
-  | 'default-deny'
-  | 'deny-rule'
-  /** A matching rule's legal basis has lapsed. */
-  | 'basis-expired'
-  /** A deny rule's condition failed to evaluate, which counts as a match. */
-  | 'condition-error'
-  /** The outcome depends on a previous value nobody knows: take a checkpoint, never a guess. */
-  | 'prev-unknown'
-  /** The value fails a JSON Schema whose outcome is `quarantine`. */
-  | 'quarantined'
-  /** Matching rules ask for different transforms of the same key. */
-  | 'key-transform-conflict'
-  | 'key-transform-failed'
-  /** The source key already looks like the outcome of a keyTransform. */
-  | 'key-reserved'
-  /** Longer or deeper than any rule is evaluated for. */
-  | 'key-too-long'
-  /** No document of the bundle speaks for the source region. */
-  | 'unknown-source'
-  | 'error'
-
-export type WithholdReason =
-  | 'not-json'
-  | 'not-text'
-  | 'missing-field'
-  | 'missing-key'
-  | 'schema-invalid'
-  | 'rule'
-  | 'detected'
-  | 'too-large'
-  /** Egress withheld it; there is nothing to deliver. */
-  | 'egress'
-  | 'error'
+export type { DenyReason, WithholdReason } from './reasons.ts'
 
 export type Decision =
   | {
