@@ -68,6 +68,7 @@ export class Fanout {
     this.#dueAt = Number.POSITIVE_INFINITY
     const queue = this.#queue
     const kept: Feed[] = []
+    const unfinished: Feed[] = []
     this.#queue = kept
     let budget = this.#options.sliceWrites
     let next = Number.POSITIVE_INFINITY
@@ -86,7 +87,7 @@ export class Fanout {
       feed.spent += after - now
       now = after
       if (feed.outgoing.length > 0) {
-        kept.push(feed)
+        unfinished.push(feed)
         next = now
         continue
       }
@@ -97,6 +98,8 @@ export class Fanout {
         next = Math.min(next, feed.notBefore)
       } else feed.queued = false
     }
+    // Behind those that did not get their turn: a feed with ten thousand readers must not hold up one with ten.
+    kept.push(...unfinished)
     if (kept.length > 0) this.#schedule(next)
   }
 
