@@ -84,7 +84,6 @@ export async function attach(
     { clusterId, raftTerm, head },
     new Set(options.keys.byId.keys()),
   )
-    return failed('other', `${member.endpoint} is a grpc-proxy: give the members themselves`)
   if (judgement.kind === 'new-epoch') return judgement
   let proofs = judgement.proofs
   while (proofs.length > 0) {

@@ -86,6 +86,8 @@ export class RelayStatus {
       case 'refused':
       case 'range-denied':
       case 'hub-denied':
+      case 'hub-region-unknown':
+      case 'hub-region-mismatch':
         return 'refused'
       case 'starting':
       case 'hub-unreachable':

@@ -76,7 +76,7 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
       logger,
       metrics,
       bounds,
-      createStreams: config.createStreams ? {} : undefined,
+      createStreams: config.createStreams ? { hubRegion: config.hubRegion } : undefined,
     })
   })
   followClusters(sources, config)

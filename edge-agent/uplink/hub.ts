@@ -5,8 +5,9 @@
 import { headers, type Msg, type NatsConnection, type Subscription } from '@nats-io/transport-node'
 import { errorMessage } from '#kit/errors.ts'
 import { isEntryId, isEpoch, type Mark } from '#protocol/log/entry.ts'
+import { HUB_REGION_KEY } from '#protocol/log/stream.ts'
 import { parseRevision } from '#protocol/revision.ts'
-import { type ClusterId, logSubject, markSubject, streamName } from '#protocol/subjects.ts'
+import { type ClusterId, logSubject, markSubject, parseRegion, streamName } from '#protocol/subjects.ts'
 import { type AppendResult, HubError, type HubLog, type StreamInfo } from './ports.ts'
 
 export type HubTimeouts = { readonly readMs: number; readonly appendMs: number }

@@ -46,7 +46,9 @@ export type SourcesOptions = {
   readonly pull?: PullBounds
   readonly maxReplays?: number
   /** Dev mode: create missing streams with this many bytes. Undefined: never create one. */
-  readonly createStreams?: { readonly maxBytes?: number; readonly maxMessageBytes?: number } | undefined
+  readonly createStreams?:
+    | { readonly maxBytes?: number; readonly maxMessageBytes?: number; readonly hubRegion?: string }
+    | undefined
 }
 
 type Followed = { readonly view: ClusterView; readonly follower: Follower; readonly gauges: Disposable }
@@ -92,6 +94,7 @@ export class LogSources implements Sources, AsyncDisposable {
             maxBytes: createStreams.maxBytes ?? DEFAULT_LOG_BYTES,
             maxMessageBytes: createStreams.maxMessageBytes ?? DEFAULT_MAX_MESSAGE_BYTES,
             replicas: 1,
+            ...(createStreams.hubRegion === undefined ? {} : { hubRegion: createStreams.hubRegion }),
           })
     const log = jetStreamLog({
       watch,

@@ -4,6 +4,9 @@
 
 import { type ClusterId, logSubject, streamName } from '../subjects.ts'
 
+/** Metadata key under which a stream states the region its hub stands in; agents without --hub-region read it. */
+export const HUB_REGION_KEY = 'deltawatch.hub-region'
+
 export type LogStreamOptions = {
   readonly cluster: ClusterId
   /** Bytes the log may hold, at least four times the newest checkpoint; the oldest entries go first. */
@@ -11,6 +14,8 @@ export type LogStreamOptions = {
   /** Largest message; an entry never exceeds the server's max_payload - 64 KiB. */
   readonly maxMessageBytes: number
   readonly replicas: 1 | 3 | 5
+  /** Region the hub stands in; absent leaves it unstated. */
+  readonly hubRegion?: string
 }
 
 export const DEFAULT_LOG_BYTES = 1024 * 1024 * 1024
@@ -32,6 +37,7 @@ export type LogStreamConfig = {
   readonly deny_delete: true
   readonly allow_rollup_hdrs: false
   readonly allow_direct: false
+  readonly metadata?: Readonly<Record<string, string>>
 }
 
 export function streamConfig(options: LogStreamOptions): LogStreamConfig {
@@ -51,6 +57,7 @@ export function streamConfig(options: LogStreamOptions): LogStreamConfig {
     allow_rollup_hdrs: false,
     // A direct get may be answered by a replica that lags; nobody may come to rely on it.
     allow_direct: false,
+    ...(options.hubRegion === undefined ? {} : { metadata: { [HUB_REGION_KEY]: options.hubRegion } }),
   }
 }
 
