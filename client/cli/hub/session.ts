@@ -151,7 +151,7 @@ function session(nc: NatsConnection, where: string, timeoutMs: number): HubSessi
 function unanswered(subject: string, cause: unknown): CommandError {
   const names = [cause, cause instanceof Error ? cause.cause : undefined].map((e) => (e instanceof Error ? e.name : ''))
   const text = errorMessage(cause)
-  if (names.includes('NoRespondersError')) {
+  if (names.includes('NoRespondersError') || /no responders/i.test(text)) {
     const next = 'enable it: a jetstream block with a store_dir in the configuration of nats-server'
     return new CommandError('DW_HUB_JETSTREAM', `nobody answers ${subject}: JetStream is off for this account; ${next}`)
   }
