@@ -83,12 +83,10 @@ const fieldBase = {
 export const transformSchema = z.union([
   z.strictObject({
     ...fieldBase,
-    action: z
-      .enum(['mask', 'drop', 'hash', 'withhold'])
-      .meta({
-        description:
-          'mask: the field says ***. drop: it goes (in a list, null). hash: its SHA-256, which trying all values undoes. withhold: the whole value stays.',
-      }),
+    action: z.enum(['mask', 'drop', 'hash', 'withhold']).meta({
+      description:
+        'mask: the field says ***. drop: it goes (in a list, null). hash: its SHA-256, which trying all values undoes. withhold: the whole value stays.',
+    }),
   }),
   z.strictObject({
     ...fieldBase,
@@ -156,15 +154,10 @@ const rule = z
       .optional()
       .meta({ description: 'CEL over op, key and value. An error: an allow rule does not match, a deny rule does.' }),
     whenSubscriber: expression.optional().meta({ description: 'CEL over subscriber alone; evaluated once per class.' }),
-    transform: z
-      .array(transformSchema)
-      .min(1)
-      .max(MAX_TRANSFORMS_PER_RULE)
-      .optional()
-      .meta({
-        description:
-          'What happens to the value. The transforms of all matching rules apply; per field the strictest wins.',
-      }),
+    transform: z.array(transformSchema).min(1).max(MAX_TRANSFORMS_PER_RULE).optional().meta({
+      description:
+        'What happens to the value. The transforms of all matching rules apply; per field the strictest wins.',
+    }),
     keyTransform: z
       .array(keyTransform)
       .min(1)

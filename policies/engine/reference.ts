@@ -6,8 +6,8 @@ import { DENY_REASONS, WITHHOLD_REASONS } from './reasons.ts'
 
 type Schema = {
   readonly type?: string
-  readonly const?: unknown
-  readonly enum?: readonly unknown[]
+  readonly const?: string | boolean
+  readonly enum?: readonly string[]
   readonly description?: string
   readonly properties?: Readonly<Record<string, Schema>>
   readonly required?: readonly string[]
@@ -28,10 +28,10 @@ export function policyReference(notice: string): string {
     '',
     '## `kind: RegionPolicy`',
     '',
-    ...objectTables(documentSchema('policy') as Schema, ''),
+    ...objectTables(documentSchema('policy'), ''),
     '## `kind: PolicySuite` (tests)',
     '',
-    ...objectTables(documentSchema('tests') as Schema, ''),
+    ...objectTables(documentSchema('tests'), ''),
     '## Why a change is denied',
     '',
     ...reasonTable(DENY_REASONS),
@@ -80,8 +80,8 @@ function nested(schema: Schema, path: string): string[] {
 }
 
 function shape(schema: Schema): string {
-  if (schema.const !== undefined) return `\`${String(schema.const)}\``
-  if (schema.enum !== undefined) return schema.enum.map((one) => `\`${String(one)}\``).join(' or ')
+  if (schema.const !== undefined) return `\`${schema.const}\``
+  if (schema.enum !== undefined) return schema.enum.map((one) => `\`${one}\``).join(' or ')
   if (schema.items !== undefined) {
     const inner = shape(schema.items)
     return inner === '' ? 'list' : `list of ${inner}`

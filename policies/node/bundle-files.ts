@@ -19,7 +19,8 @@ export type BundleFiles = {
 type Read = Result<BundleFiles, PolicyIssue[]>
 
 const DOCUMENT = /\.(?:ya?ml|json)$/
-const PATH = /^[\w.-]+(?:\/[\w.-]+){0,3}$/
+/** No part starts with a dot: neither hidden files nor a way out. */
+const PATH = /^\w[\w.-]*(?:\/\w[\w.-]*){0,3}$/
 const MAX_DEPTH = 4
 const MAX_ENTRIES = 4096
 
