@@ -155,7 +155,9 @@ describe('hub permissions', () => {
     try {
       await recorder.reached(cluster, Number(header.revision))
     } catch (error) {
-      throw new Error(`${agent.log().slice(-3000)}\n${gateway.log().slice(-3000)}\n${stack.nats.log().slice(-2000)}`, { cause: error })
+      throw new Error(`${agent.log().slice(-3000)}\n${gateway.log().slice(-3000)}\n${stack.nats.log().slice(-2000)}`, {
+        cause: error,
+      })
     }
     const log = `${agent.log()}\n${gateway.log()}`
     assert.doesNotMatch(log, /permissions violation|may not|does not let/i)
