@@ -217,8 +217,10 @@ function openFeed(
 ): Feed {
   const { range, prevValues, maxRevisionBytes, liveness } = options
   const trusts = trustsManualProgress(facts.version)
+  const beyond = compareRevisions(startRevision, facts.head.revision) > 0
+  const requestFrom = beyond ? addRevision(startRevision, -1) : startRevision
   return new Feed(
-    { range, prevValues, maxRevisionBytes, liveness, startRevision, trustsManualProgress: trusts },
+    { range, prevValues, maxRevisionBytes, liveness, startRevision, requestFrom, trustsManualProgress: trusts },
     { member, clock: deps.clock, probeHead: deps.probeHead, onOutputs },
   )
 }

@@ -40,6 +40,7 @@ export type RelayDeps = Omit<TermDeps, 'status' | 'counters'> & {
 
 const STANDBY_LOOK_MS = 500
 const CONFIRM_MS = 500
+const LEVEL_MARKS = 3
 /** Between two looks at the wall clock, which may jump. */
 const POLICY_LOOK_MS = 1_000
 
@@ -52,6 +53,8 @@ export class Relay {
   #failures = 0
   #seenSeq = -1
   #firstTail = true
+  /** Bookmarks in a row by another agent that leads at our very place. */
+  #level = 0
 
   constructor(options: RelayOptions, deps: RelayDeps) {
     this.#options = options
@@ -322,9 +325,11 @@ export class Relay {
     const term = this.#term
     if (term === undefined || mark.agentId === agentId || silenceMs === 0) return
     if (mark.state !== 'live' && mark.state !== 'idle-proved' && mark.state !== 'lagging') return
-    // Two who lead an idle range never meet at an append. The one behind yields, and of two level ones the later name.
+    // Two who lead an idle range never meet at an append: the one behind yields. Of two level ones the later name does, but
+    // only when it lasts: a leader that wakes up may still say what was true before it slept.
     const { seq } = term.session.acked
-    const behind = mark.seq > seq || (mark.seq === seq && mark.agentId < agentId)
+    this.#level = mark.seq === seq && mark.agentId < agentId ? this.#level + 1 : 0
+    const behind = mark.seq > seq || this.#level >= LEVEL_MARKS
     if (behind || status.phase === 'etcd-unreachable') term.end({ kind: 'lost', reason: 'another agent leads' })
   }
 

@@ -21,6 +21,11 @@ export type FeedEnd =
   | { readonly kind: 'stopped' }
 
 export type FeedOptions = WatchMachineOptions & {
+  /**
+   * What the watch is asked for, when that is not `startRevision`: etcd answers no progress question of a watch that
+   * begins beyond its head, so a quiet store would look deaf. The revision too many is dropped as stale.
+   */
+  readonly requestFrom: Revision
   readonly range: KeyRange
   readonly prevValues: boolean
   readonly liveness: LivenessOptions
@@ -78,10 +83,10 @@ export class Feed {
 
   async start(): Promise<void> {
     const { member, clock } = this.#deps
-    const { range, startRevision, prevValues } = this.#options
+    const { range, requestFrom, prevValues } = this.#options
     try {
       const raw = await member.watch(
-        { range, startRevision, prevValues },
+        { range, startRevision: requestFrom, prevValues },
         {
           message: (response) => this.#receive(response),
           closed: (failure) => this.#finish({ kind: 'failed', failure }),
