@@ -24,8 +24,9 @@ export type Tick = {
   readonly bytes: Buffer
   readonly events: number
   readonly frames: number
-  /** Monotonic ms at which its oldest revision entered the ring. */
+  /** Monotonic ms at which its oldest revision entered the ring, and wall clock ms at which its agent appended it. */
   readonly arrivedAt: number
+  readonly agentAtMs: number
 }
 
 export interface FeedDeps {
@@ -74,6 +75,7 @@ export class Feed {
   #pendingFrom = 0
   #pendingBefore: Position | undefined
   #pendingSince = 0
+  #pendingAgentAt = 0
 
   constructor(
     source: ClusterSource,
@@ -138,6 +140,7 @@ export class Feed {
       this.#pendingFrom = revision.index
       this.#pendingBefore = before
       this.#pendingSince = revision.arrivedAt
+      this.#pendingAgentAt = revision.agentAtMs
     }
     this.#pending.push(encoded.frame)
     this.#pendingBytes += encoded.frame.length
@@ -205,6 +208,7 @@ export class Feed {
       events: this.#pendingEvents,
       frames: this.#pending.length,
       arrivedAt: this.#pendingSince,
+      agentAtMs: this.#pendingAgentAt,
     })
     this.#pending = []
     this.#pendingBytes = 0

@@ -95,8 +95,8 @@ export type Effect =
   | { readonly do: 'replay'; readonly from: Position }
   | { readonly do: 'stop-replay' }
   | { readonly do: 'difference' }
-  /** The snapshot could not be kept at one revision, repeatedly. */
-  | { readonly do: 'busy' }
+  /** A snapshot could not be kept at one revision, repeatedly; or the replays' budget is used up. It is tried again. */
+  | { readonly do: 'busy'; readonly what: 'snapshot' | 'replay' }
 
 export type Step = { readonly state: ReaderState; readonly effects: readonly Effect[]; readonly outcome: Outcome }
 
@@ -252,7 +252,9 @@ function snapshotting(state: Snapshotting, input: Inner): Step {
       }
       if (state.restarts >= MAX_RESTARTS) {
         const until = input.now + BUSY_RETRY_MS
-        return go({ kind: 'waiting', why: 'busy', start: { kind: 'snapshot' }, until }, [{ do: 'busy' }])
+        return go({ kind: 'waiting', why: 'busy', start: { kind: 'snapshot' }, until }, [
+          { do: 'busy', what: 'snapshot' },
+        ])
       }
       const again = { ...state, at: view.head, pin: view.nextIndex, after: undefined, restarts: state.restarts + 1 }
       return go(again, [{ do: 'begin', at: view.head }])
@@ -292,7 +294,8 @@ function replaying(state: Replaying, input: Inner, holdsState: boolean): Step {
     case 'replay-failed': {
       if (input.why === 'busy') {
         const start: Start = { kind: 'position', position: state.at }
-        return go({ kind: 'waiting', why: 'busy', start, until: input.now + BUSY_RETRY_MS })
+        const until = input.now + BUSY_RETRY_MS
+        return go({ kind: 'waiting', why: 'busy', start, until }, [{ do: 'busy', what: 'replay' }])
       }
       const reason = input.why === 'trimmed' ? 'trimmed' : 'policy'
       return repair({ reason, from: state.at }, input.view, input.now, holdsState)

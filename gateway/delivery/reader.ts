@@ -153,7 +153,7 @@ export class Reader {
         this.need = 0
         return
       case 'busy':
-        subscriber.snapshotBusy(this)
+        subscriber.busy(this, effect.what)
         return
       default: {
         const unknown: never = effect

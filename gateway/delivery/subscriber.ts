@@ -151,9 +151,9 @@ export class Subscriber {
     this.#deps.onResync(reader.feed.source.cluster, reason)
   }
 
-  snapshotBusy(reader: Reader): void {
+  busy(reader: Reader, what: 'snapshot' | 'replay'): void {
     const watch = [...this.watches.values()].find((w) => w.readers.get(reader.feed.source.cluster) === reader)
-    const code = ErrorCode.SnapshotBusy
+    const code = what === 'snapshot' ? ErrorCode.SnapshotBusy : ErrorCode.ReplayBusy
     const message = `${code.text} for cluster ${reader.feed.source.cluster}; it is tried again`
     this.send({
       type: 'error',

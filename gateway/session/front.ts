@@ -130,6 +130,7 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
     maxValueBytes: options.delivery.maxValueBytes,
     source: (cluster) => delivery.hubs.get(cluster as ClusterId)?.source,
     statePerSecond: options.limits.statePerSecond,
+    host: `${options.listen.host}:${options.listen.port}`,
   })
   const acceptor = new WsAcceptor(options.limits, [SUBPROTOCOL, SUBPROTOCOL_CLOUDEVENTS])
   const server: HttpServer = await startHttpServer({

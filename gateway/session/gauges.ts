@@ -39,7 +39,7 @@ export function bindDeliveries(metrics: Metrics, delivery: Delivery, meters: Ses
   const writes = counter('deltawatch_writes_total', 'Socket writes to live subscribers.')
   const bytes = counter('deltawatch_delivered_bytes_total', 'Bytes written to live subscribers.')
   const blocked = counter('deltawatch_readers_blocked_total', 'Times a live reader was full and fell behind.')
-  const histograms = new Map<string, BoundHistogram>()
+  const histograms = new Map<string, { readonly gateway: BoundHistogram; readonly total: BoundHistogram }>()
   delivery.fanout.onDelivered = (feed, tick, served, held) => {
     blocked.inc(held)
     if (served === 0) return
@@ -47,9 +47,16 @@ export function bindDeliveries(metrics: Metrics, delivery: Delivery, meters: Ses
     writes.inc(served)
     bytes.inc(served * tick.bytes.length)
     const { cluster } = feed.source
-    let histogram = histograms.get(cluster)
-    if (histogram === undefined)
-      histograms.set(cluster, (histogram = meters.latency.with({ cluster, stage: 'gateway' })))
-    histogram.observe((clock.monotonic() - tick.arrivedAt) / 1000)
+    let pair = histograms.get(cluster)
+    if (pair === undefined) {
+      pair = {
+        gateway: meters.latency.with({ cluster, stage: 'gateway' }),
+        total: meters.latency.with({ cluster, stage: 'total' }),
+      }
+      histograms.set(cluster, pair)
+    }
+    pair.gateway.observe((clock.monotonic() - tick.arrivedAt) / 1000)
+    // Two machines' clocks: a skew shows as an offset, never as a negative time.
+    if (tick.agentAtMs > 0) pair.total.observe(Math.max(0, clock.now() - tick.agentAtMs) / 1000)
   }
 }

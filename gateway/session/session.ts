@@ -215,8 +215,8 @@ export class Session implements Inbound, Sleeper {
     const decoded = decodeClientFrame(text)
     if (!decoded.ok) {
       this.#error(decoded.code, decoded.message, decoded.id)
-      // Nobody can tell what a peer means whose frames are not even objects with a type.
-      const fatal = this.#state.kind === 'greeting' || (decoded.code === ErrorCode.BadFrame && decoded.id === undefined)
+      // Nobody can tell what a peer means whose frames are not even objects.
+      const fatal = this.#state.kind === 'greeting' || !isObject(text)
       if (fatal) this.close(Close.BadFrame)
       return
     }
@@ -364,5 +364,15 @@ export class Session implements Inbound, Sleeper {
     this.#lease[Symbol.dispose]()
     this.#context.wheel.remove(this)
     this.#context.ended(this)
+  }
+}
+
+/** Asked of refused frames only. */
+function isObject(text: string): boolean {
+  try {
+    const value: unknown = JSON.parse(text)
+    return typeof value === 'object' && value !== null && !Array.isArray(value)
+  } catch {
+    return false
   }
 }

@@ -112,7 +112,7 @@ const TABLE: readonly Row[] = [
   ['waiting: nothing changed', WAITING, { type: 'source', view: UNREADY, now }, 'waiting', ''],
   [
     'waiting: now is told where it begins',
-    { ...WAITING, start: { kind: 'now' } } as ReaderState,
+    { ...WAITING, start: { kind: 'now' } },
     { type: 'source', view: view(), now },
     'behind',
     'resync',
@@ -139,7 +139,7 @@ const TABLE: readonly Row[] = [
   ['snapshotting: the pin is lost', SNAPSHOTTING, { type: 'pin-lost', view: view(), now }, 'snapshotting', 'begin'],
   [
     'snapshotting: the pin is lost too often',
-    { ...SNAPSHOTTING, restarts: MAX_RESTARTS } as ReaderState,
+    { ...SNAPSHOTTING, restarts: MAX_RESTARTS },
     { type: 'pin-lost', view: view(), now },
     'waiting',
     'busy',
@@ -185,7 +185,7 @@ const TABLE: readonly Row[] = [
     'snapshotting',
     'resync begin',
   ],
-  ['replaying: busy', REPLAYING, { type: 'replay-failed', why: 'busy', view: view(), now }, 'waiting', ''],
+  ['replaying: busy', REPLAYING, { type: 'replay-failed', why: 'busy', view: view(), now }, 'waiting', 'busy'],
   ['resyncing: done', RESYNCING, { type: 'difference-end' }, 'behind', ''],
   ['reset: a live reader gets the difference', LIVE, reset(true), 'resyncing', 'leave difference'],
   ['reset: without a difference a snapshot', LIVE, reset(false), 'snapshotting', 'leave resync begin'],
