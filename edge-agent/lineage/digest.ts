@@ -73,7 +73,7 @@ export class DigestRing {
         proofs.push({ revision: one.revision, digest: sum.slice() })
       }
     }
-    return proofs.reverse()
+    return proofs.toReversed()
   }
 
   clear(): void {

@@ -61,7 +61,7 @@ export async function readTail(log: ReadLog): Promise<Tail> {
   let voids = 0
   for (let from = base.seq + 1; from <= info.lastSeq; from += PARALLEL) {
     const seqs = Array.from({ length: Math.min(PARALLEL, info.lastSeq - from + 1) }, (_, i) => from + i)
-    const read = await Promise.all(seqs.map((seq) => (seq === info.lastSeq ? newest : readEntry(log, seq))))
+    const read = await Promise.all(seqs.map(async (seq) => (seq === info.lastSeq ? newest : readEntry(log, seq))))
     for (const [i, one] of read.entries()) {
       if (one.kind !== 'entry') return unknown(one.kind)
       const verdict = advance(state, from + i, one.entry)

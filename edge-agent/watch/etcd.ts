@@ -146,9 +146,9 @@ export const connectEtcd: ConnectEtcd = (options) => {
         const raw = await client.maintenance.status()
         return {
           header: headerOf(raw.header, options.endpoint),
-          version: String(raw.version),
-          raftIndex: String(raw.raftIndex),
-          isLearner: raw.isLearner === true,
+          version: raw.version,
+          raftIndex: raw.raftIndex,
+          isLearner: raw.isLearner,
           alarms: Array.isArray(raw.errors) ? raw.errors.map(String) : [],
         }
       }),

@@ -11,7 +11,7 @@ export interface ProcessConfig<T> {
   readonly config: T
   readonly warnings: readonly string[]
   /** Reads everything anew, for SIGHUP. Throws a ConfigError and changes nothing when it is not valid. */
-  reload(): T
+  readonly reload: () => T
 }
 
 /** Returns only with a valid configuration; prints and exits otherwise. */
