@@ -36,6 +36,8 @@ export function openGateway(options: GatewayOptions, io: Terminal): DeltaWatch {
   return new DeltaWatch({
     url: options.url ?? (io.env['DELTAWATCH_URL'] || DEFAULT_URL),
     app: 'deltawatch-cli',
+    // One person waits in front of this, not a fleet behind it.
+    backoff: { maxMs: 3_000 },
     ...(tokenFile === undefined ? {} : { token: () => readToken(tokenFile, io) }),
     ...(tokenFile === undefined && token ? { token } : {}),
   })

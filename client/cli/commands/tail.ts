@@ -85,7 +85,7 @@ export async function tail(options: TailOptions, io: Terminal): Promise<ExitCode
 async function sayWhereToResume(watch: Watch, io: Terminal): Promise<void> {
   const { cursor } = watch
   if (cursor !== undefined) return note(io, `to go on from here: --from ${cursor}`)
-  await note(io, 'no cursor yet: a gateway names it with its first bookmark, a few seconds after the start')
+  await note(io, 'no cursor to go on from: the gateway names one in its first bookmark, at most five seconds on')
 }
 
 const jsonLine = (change: Change, watch: Watch): string => {
