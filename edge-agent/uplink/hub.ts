@@ -243,7 +243,7 @@ function toHubError(cause: unknown, subject: string): HubError {
     return new HubError(kind, `nobody answers ${subject} at the hub: ${hint}`, { cause })
   }
   if (names.includes('PermissionViolationError') || /permissions violation/i.test(text)) {
-    const hint = 'print the needed permissions with "deltawatch hub apply --print-permissions"'
+    const hint = 'print the needed permissions with "deltawatch hub permissions"'
     return new HubError('denied', `the hub does not let this user use ${subject}: ${hint}`, { cause })
   }
   if (names.some((name) => /Closed|Draining|Connection/.test(name)) || /connection (closed|disconnected)/i.test(text)) {

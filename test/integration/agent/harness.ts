@@ -7,7 +7,7 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { EtcdHttp } from '#test/judge/etcd-http.ts'
+import type { EtcdHttp } from '#test/judge/etcd-http.ts'
 import { judgeLog, type LogExpectation } from '#test/judge/log-judge.ts'
 import { decodeRaw, type RawEntry, type RawMessage, readLog } from '#test/judge/log-reader.ts'
 import { type Ack, History } from '#test/judge/truth.ts'
@@ -16,7 +16,7 @@ import { type RunningProcess, scratchDir, startProcess } from '#test/support/pro
 import { reservePort } from '#test/support/ports.ts'
 
 export const CLUSTER = 'sz-edge-1'
-const MAIN = process.env['AGENT_MAIN'] ?? fileURLToPath(new URL('../../../edge-agent/main.ts', import.meta.url))
+const MAIN = fileURLToPath(new URL('../../../edge-agent/main.ts', import.meta.url))
 
 const OPEN_POLICY = `
 apiVersion: watch-policy/v1
