@@ -51,10 +51,13 @@ export function transformValue(
   const rule = program?.rule ?? detection?.rule ?? ''
   if (value.length > MAX_TRANSFORM_VALUE_BYTES) return { ok: false, reason: 'too-large', rule }
   const walk = new Walk(value, program, detection, applied, deps)
-  if (walk.document()) return { ok: true, value: walk.result(out) }
+  // What is no JSON says so, whatever was met before the place where it breaks.
+  if (!walk.document()) {
+    if (program !== undefined) return { ok: false, reason: 'not-json', rule: program.rule }
+    return detection === undefined ? { ok: true, value } : plainText(value, detection)
+  }
   if (walk.failure !== undefined) return { ok: false, ...walk.failure }
-  if (program !== undefined) return { ok: false, reason: 'not-json', rule: program.rule }
-  return detection === undefined ? { ok: true, value } : plainText(value, detection)
+  return { ok: true, value: walk.result(out) }
 }
 
 /** A value that is no JSON, for rules that only detect: text is masked as one string, anything else is withheld. */
@@ -105,7 +108,9 @@ class Walk {
     scan.space()
     if (!this.#value(this.#program?.root, undefined, 0, false)) return false
     scan.space()
-    return scan.at === scan.bytes.length && this.#complete()
+    if (scan.at !== scan.bytes.length) return false
+    this.#complete()
+    return true
   }
 
   result(pool: BytesOut): Uint8Array {
@@ -131,13 +136,12 @@ class Walk {
     return out
   }
 
-  #complete(): boolean {
+  #complete(): void {
     const required = this.#program?.required ?? []
     for (const [i, need] of required.entries()) {
       if (this.#seen?.has(i) === true || this.#handled(need.pointer)) continue
-      return this.#fail('missing-field', need.rule)
+      this.#fail('missing-field', need.rule)
     }
-    return true
   }
 
   /** Egress already did something to that very field, so that its absence is egress's doing. */
@@ -147,9 +151,9 @@ class Walk {
     return false
   }
 
-  #fail(reason: WithholdReason, rule: string): false {
+  /** The first reason stays; the walk goes on, because only its end says whether the value is JSON at all. */
+  #fail(reason: WithholdReason, rule: string): void {
     this.failure ??= { reason, rule }
-    return false
   }
 
   /** The action still to be done at a place: none when egress did all of what the rules ask there. */
@@ -159,10 +163,10 @@ class Walk {
     return here.descriptors.every((descriptor) => this.#applied.includes(descriptor)) ? undefined : here
   }
 
-  /** Walks the value at the scan. `covered`: it will be replaced from above, so only what withholds matters. False: failed or not JSON. */
+  /** Walks the value at the scan. `covered`: it will be replaced from above, so only what withholds matters. False: not JSON. */
   #value(place: Place | undefined, action: PlaceAction | undefined, depth: number, covered: boolean): boolean {
     if (place !== undefined) for (const id of place.required) (this.#seen ??= new Set()).add(id)
-    if (action?.action.kind === 'withhold') return this.#fail('rule', action.rule)
+    if (action?.action.kind === 'withhold') this.#fail('rule', action.rule)
     const scan = this.#scan
     const start = scan.at
     const byte = scan.peek()
@@ -181,20 +185,21 @@ class Walk {
       return true
     }
     if (!scan.scalar()) return false
-    if (covered) return true
-    if (action !== undefined) return this.#act(action, start, byte === QUOTE)
-    if (this.#detection === undefined) return true
-    return byte === QUOTE
-      ? this.#detectString(start, scan.at, this.#detection)
-      : this.#detectNumber(start, this.#detection)
+    if (covered || this.failure !== undefined) return true
+    if (action !== undefined) this.#act(action, start, byte === QUOTE)
+    else if (this.#detection !== undefined) {
+      if (byte === QUOTE) this.#detectString(start, scan.at, this.#detection)
+      else this.#detectNumber(start, this.#detection)
+    }
+    return true
   }
 
-  #act(place: PlaceAction, start: number, quoted: boolean): boolean {
+  #act(place: PlaceAction, start: number, quoted: boolean): void {
     const scan = this.#scan
     const { action } = place
     if (action.kind === 'mask') {
       this.#cut(start, scan.at, MASKED)
-      return true
+      return
     }
     const text = quoted ? scan.decoded(start, scan.at) : scan.text(start, scan.at)
     let result = actOn(action, text, this.#deps)
@@ -208,30 +213,27 @@ class Walk {
       result = maskText(result, detection.wanted) ?? result
     }
     if (result !== text || !quoted) this.#cut(start, scan.at, quotedBytes(result))
-    return true
   }
 
   /** The string token in [start, end), a value or a name. */
-  #detectString(start: number, end: number, detection: Detection): boolean {
+  #detectString(start: number, end: number, detection: Detection): void {
     const scan = this.#scan
-    if (!scan.suspicious) return true
+    if (!scan.suspicious) return
     const text = scan.decoded(start, end)
     const withholder = withholdingRule(detection, (wanted) => maskText(text, wanted) !== undefined)
     if (withholder !== undefined) return this.#fail('detected', withholder)
     const masked = maskText(text, detection.wanted)
     if (masked !== undefined) this.#cut(start, end, quotedBytes(masked))
-    return true
   }
 
-  #detectNumber(start: number, detection: Detection): boolean {
+  #detectNumber(start: number, detection: Detection): void {
     const scan = this.#scan
-    if (scan.at - start < 6) return true
+    if (scan.at - start < 6) return
     const text = scan.text(start, scan.at)
     const withholder = withholdingRule(detection, (wanted) => maskNumber(text, wanted) !== undefined)
     if (withholder !== undefined) return this.#fail('detected', withholder)
     const masked = maskNumber(text, detection.wanted)
     if (masked !== undefined) this.#cut(start, scan.at, quotedBytes(masked))
-    return true
   }
 
   #object(place: Place | undefined, depth: number, covered: boolean): boolean {
@@ -251,8 +253,7 @@ class Walk {
       const child = place === undefined ? undefined : this.#named(place, start, nameEnd)
       const action = this.#action(child)
       const dropped = !covered && action?.action.kind === 'drop'
-      if (!covered && !dropped && this.#detection !== undefined && !this.#detectString(start, nameEnd, this.#detection))
-        return false
+      if (!covered && !dropped && this.#detection !== undefined) this.#detectString(start, nameEnd, this.#detection)
       scan.space()
       if (scan.peek() !== COLON) return false
       scan.at++

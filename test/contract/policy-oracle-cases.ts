@@ -2,8 +2,8 @@
 // Owns: generation from a seeded source, and printing the oracle's trees as the documents the engine reads.
 
 import type { Random } from '#kit/random.ts'
-import { PERSONAL } from './policy-oracle.ts'
-import type { Cond, ORule, OSchema, OSubscriber, OTransform, OWorld, SubCond } from './policy-oracle.ts'
+import { PERSONAL } from './policy-oracle-model.ts'
+import type { Cond, ORule, OSchema, OSubscriber, OTransform, OWorld, SubCond } from './policy-oracle-model.ts'
 
 export const LAPSES = [1_000_000, 2_000_000, 3_000_000]
 export const TIMES = [0, 999_999, 1_000_000, 1_000_001, 2_000_000, 2_500_000, 3_000_000, 9_000_000]

@@ -29,8 +29,9 @@ import {
   SCHEMA,
   TIMES,
 } from './policy-oracle-cases.ts'
-import { judge, KNOWN_KEYS, secretOf } from './policy-oracle.ts'
-import type { OAnswer, OEvent, OSubscriber, OWorld } from './policy-oracle.ts'
+import { KNOWN_KEYS, secretOf } from './policy-oracle-model.ts'
+import { judge } from './policy-oracle.ts'
+import type { OAnswer, OEvent, OSubscriber, OWorld } from './policy-oracle-model.ts'
 
 export type Tally = {
   cases: number

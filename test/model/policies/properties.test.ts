@@ -23,7 +23,7 @@ import {
   SCHEMA,
   TIMES,
 } from '../../contract/policy-oracle-cases.ts'
-import type { ORule, OWorld } from '../../contract/policy-oracle.ts'
+import type { ORule, OWorld } from '../../contract/policy-oracle-model.ts'
 
 const RUNS = 250
 
