@@ -109,7 +109,7 @@ function invitations(options: LocalOptions): Invitation[] {
   const base64 = (text: string): string => Buffer.from(text).toString('base64')
   const body = JSON.stringify({ key: base64('/config/greeting'), value: base64('"hello"') })
   return [
-    { label: 'console', command: url },
+    { label: 'health', command: `curl -s '${url}/readyz?verbose'` },
     { label: 'follow', command: `npx deltawatch tail --prefix /microservices/ --from snapshot${other}` },
     { label: 'clusters', command: `npx deltawatch status${other}` },
     { label: 'stream', command: `curl -N '${url}/v1/events?cluster=sz-edge-1&prefix=/config/'` },
