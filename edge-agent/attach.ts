@@ -162,7 +162,6 @@ async function replay(
     seed: options.keys.current.digest,
   })
   const { promise, resolve } = Promise.withResolvers<ReplayOutcome>()
-  let feed: Feed | undefined
   let handedOver = false
 
   const judge = (outputs: readonly WatchOutput[]): void => {
@@ -180,7 +179,7 @@ async function replay(
       }
     }
     if (check.verdict !== 'proved') return
-    if (!handedOver && feed !== undefined) {
+    if (!handedOver) {
       handedOver = true
       deps.onAttached({ feed, reproduced: check.reproduced, unchangedTo: from.position, state: undefined })
       resolve({ kind: 'attached', feed })
@@ -189,10 +188,10 @@ async function replay(
   }
   const diverged = (): void => {
     resolve({ kind: 'new-epoch', reason: 'diverged' })
-    feed?.stop({ kind: 'diverged' })
+    feed.stop({ kind: 'diverged' })
   }
 
-  feed = openFeed(member, facts, first.revision, options, deps, judge)
+  const feed = openFeed(member, facts, first.revision, options, deps, judge)
   void feed.ended.then((end) => {
     if (end.kind === 'compacted') resolve({ kind: 'compacted', compactRevision: end.compactRevision })
     else resolve({ kind: 'failed', end })
