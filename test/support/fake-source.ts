@@ -162,7 +162,8 @@ export class FakeSource implements ClusterSource {
       return this.#inLog(position)
     }
     const last = this.log.at(-1)?.revision ?? this.#logStart
-    if (this.#ringStart === this.nextIndex && compareRevisions(position.revision, last) < 0) return this.#inLog(position)
+    if (this.#ringStart === this.nextIndex && compareRevisions(position.revision, last) < 0)
+      return this.#inLog(position)
     return { kind: 'ring', index: this.nextIndex }
   }
 
