@@ -178,6 +178,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
           keepaliveMs: config.etcd.keepalive,
           keepaliveTimeoutMs: config.etcd.keepaliveTimeout,
           callTimeoutMs: config.etcd.callTimeout,
+          now: () => clock.now(),
         }),
       status,
       counters: bindCounters(agentMetrics, cluster, logger, clock),

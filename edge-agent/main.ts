@@ -17,7 +17,8 @@ import { mountDebug, registerHealth } from './admin/admin.ts'
 import { startApp } from './app.ts'
 import { agentConfig } from './config.ts'
 
-const { config, warnings, reload } = configFromProcess(agentConfig)
+const loaded = configFromProcess(agentConfig)
+const { config, warnings } = loaded
 const { level, format } = config.log
 const logger = createLogger({ service: 'agent', level, ...(format === 'auto' ? {} : { format }) })
 const metrics = createMetrics({ processMetrics: true })
@@ -50,7 +51,7 @@ await runService(
     const app = await startApp(config, { lifecycle, logger, metrics, clock, random: systemRandom() })
     registerHealth(health, app, lifecycle.stopping)
     mountDebug(router, app, { clock, token: config.adminToken, loopback: isLoopback(admin?.host) })
-    return { reload: () => app.reload(reload()) }
+    return { reload: () => app.reload(loaded.reload()) }
   },
 )
 

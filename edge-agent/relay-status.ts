@@ -3,6 +3,8 @@
 // Refuses: deciding anything by them.
 
 import type { AgentState, Epoch } from '#protocol/log/entry.ts'
+import type { MemberFacts } from './attach.ts'
+import { knownWatchBugs } from './watch/versions.ts'
 import { REVISION_ZERO, type Revision, revisionDistance } from '#protocol/revision.ts'
 
 export type Phase =
@@ -61,6 +63,20 @@ export class RelayStatus {
     this.phase = phase
     this.reason = reason
     return changed
+  }
+
+  /** Takes down who answers at `endpoint`; the known bugs of its version when that is news. */
+  meet(endpoint: string, { status, version, head }: MemberFacts): readonly string[] {
+    const news = status.version !== this.etcdVersion
+    this.knownBugs = knownWatchBugs(version)
+    this.endpoint = endpoint
+    this.memberId = status.header.memberId
+    this.clusterId = head.clusterId
+    this.raftTerm = head.raftTerm
+    this.raftIndex = status.raftIndex
+    this.etcdVersion = status.version
+    this.head = head.revision
+    return news ? this.knownBugs : []
   }
 
   /** Revisions etcd is known to be ahead of the log. */

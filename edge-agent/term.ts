@@ -4,9 +4,8 @@
 
 import { toHex } from '#protocol/bytes.ts'
 import type { Epoch } from '#protocol/log/entry.ts'
-import { compareRevisions, maxRevision, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
+import { compareRevisions, REVISION_ZERO } from '#protocol/revision.ts'
 import type { Clock } from '#kit/clock.ts'
-import { errorCode, errorMessage } from '#kit/errors.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Random } from '#kit/random.ts'
 import {
@@ -26,8 +25,10 @@ import { causeOf, describeEnd, isRefusal, type LocalEnd, type Need, needAfter, n
 import { Intake, type IntakeOptions } from './intake.ts'
 import { DigestRing } from './lineage/digest.ts'
 import { Trail } from './lineage/trail.ts'
+import { pause } from './pause.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { RelayStatus } from './relay-status.ts'
+import { Upkeep } from './upkeep.ts'
 import type { HubLog } from './uplink/ports.ts'
 import { entryLimit } from './uplink/retention.ts'
 import { LogSession, type SessionEnd, SessionEnded } from './uplink/session.ts'
@@ -36,7 +37,6 @@ import type { WindowLimits } from './uplink/window.ts'
 import type { Endpoints } from './watch/endpoints.ts'
 import { EtcdFailure, type EtcdMember } from './watch/etcd.ts'
 import type { Feed, FeedEnd } from './watch/feed.ts'
-import { knownWatchBugs } from './watch/versions.ts'
 
 export type TermOptions = IntakeOptions & {
   readonly attach: Omit<AttachOptions, 'prevValues'>
@@ -72,8 +72,6 @@ export type TermEnd =
   | { readonly kind: 'too-small'; readonly neededBytes: number; readonly maxBytes: number }
 
 const TICK_MS = 100
-/** An abandoned routine checkpoint is not tried again at once. */
-const ROUTINE_RETRY_MS = 5_000
 
 export class Term {
   readonly #options: TermOptions
@@ -86,13 +84,12 @@ export class Term {
   readonly #session: LogSession
   readonly #intake: Intake
   readonly #checkpoints: Checkpoints
+  readonly #upkeep: Upkeep
   readonly #stop = new AbortController()
   #need: Need | undefined
   #end: TermEnd | undefined
   #feed: Feed | undefined
   #localEnd: LocalEnd | undefined
-  #prober: EtcdMember | undefined
-  #busy = false
   #lastMarkAt = Number.NEGATIVE_INFINITY
   #timer: Disposable | undefined
 
@@ -135,6 +132,16 @@ export class Term {
       { range, maxEntryBytes, info: tail.info, newestCompleteBeginSeq, maxStateKeys: options.maxStateKeys },
       { ...shared, trail: this.#trail, keys },
     )
+    this.#upkeep = new Upkeep(
+      { range, quietMs: options.quietMs },
+      {
+        ...shared,
+        connect: deps.connect,
+        checkpoints: this.#checkpoints,
+        signal: this.#stop.signal,
+        onTooSmall: ({ neededBytes, maxBytes }) => this.end({ kind: 'too-small', neededBytes, maxBytes }),
+      },
+    )
   }
 
   get session(): LogSession {
@@ -169,7 +176,7 @@ export class Term {
       signal.removeEventListener('abort', onAbort)
       this.#timer?.[Symbol.dispose]()
       this.#feed?.stop()
-      this.#dropProber()
+      this.#upkeep[Symbol.dispose]()
       this.#session.close()
     }
     return this.#end ?? { kind: 'closed' }
@@ -193,10 +200,13 @@ export class Term {
 
   /** Undefined when the session is over. */
   async #onEndpoint(endpoint: string): Promise<LocalEnd | undefined> {
+    const { status, logger } = this.#deps
     try {
       using member = this.#deps.connect(endpoint)
       const facts = await learn(member, this.#options.attach.range)
-      this.#identify(endpoint, facts)
+      const bugs = status.meet(endpoint, facts)
+      if (bugs.length > 0)
+        logger.warn('this etcd version has known watch bugs', { endpoint, version: facts.status.version, bugs })
       return await this.#onMember(member, facts)
     } catch (e) {
       if (e instanceof SessionEnded || this.#stop.signal.aborted) return undefined
@@ -287,30 +297,8 @@ export class Term {
         this.#feed?.pause('backpressure')
         counters.paused()
       },
-      probeHead: () => this.#probeHead(endpoints.other(member.endpoint)),
+      probeHead: () => this.#upkeep.probeHead(endpoints.other(member.endpoint)),
     }
-  }
-
-  /** Through a connection of its own, kept as long as it answers: each new one would cost etcd a login. */
-  async #probeHead(endpoint: string): Promise<Revision> {
-    const { connect, status } = this.#deps
-    if (this.#prober?.endpoint !== endpoint) this.#dropProber()
-    this.#prober ??= connect(endpoint)
-    try {
-      const head = await this.#prober.head(this.#options.attach.range)
-      // Another cluster's head convicts nobody.
-      if (head.clusterId !== status.clusterId) return REVISION_ZERO
-      status.head = maxRevision(status.head, head.revision)
-      return head.revision
-    } catch (e) {
-      this.#dropProber()
-      throw e
-    }
-  }
-
-  #dropProber(): void {
-    this.#prober?.[Symbol.dispose]()
-    this.#prober = undefined
   }
 
   #ease(): void {
@@ -337,19 +325,6 @@ export class Term {
     this.#trail.reset(reproduced)
     for (const one of reproduced) this.#heard.push({ ...one, source: undefined })
     if (state !== undefined) this.#trail.stateAt(unchangedTo, state)
-  }
-
-  #identify(endpoint: string, facts: MemberFacts): void {
-    const { status, logger } = this.#deps
-    const { header, version, raftIndex } = facts.status
-    const bugs = knownWatchBugs(facts.version)
-    if (version !== status.etcdVersion && bugs.length > 0) {
-      logger.warn('this etcd version has known watch bugs', { endpoint, version, bugs })
-    }
-    const { clusterId, raftTerm, revision: head } = facts.head
-    Object.assign(status, { endpoint, memberId: header.memberId, clusterId, raftTerm, raftIndex, etcdVersion: version })
-    status.knownBugs = bugs
-    status.head = head
   }
 
   #report(endpoint: string, end: LocalEnd, livedMs: number): void {
@@ -412,49 +387,9 @@ export class Term {
       const mark = this.#session.mark(status.agentState(now, proven), status.lag(proven))
       if (mark !== undefined) hub.publishMark(mark)
     }
-    if (!this.#busy && status.phase === 'live') void this.#maintain(now)
+    if (status.phase === 'live') this.#upkeep.tick(now)
     this.#timer = clock.setTimeout(() => this.#tick(), TICK_MS)
-  }
-
-  /** Beside the live flow: a checkpoint by size, or fresh evidence for a range that is quiet. */
-  async #maintain(now: number): Promise<void> {
-    const { clock, logger, counters, status } = this.#deps
-    const quiet = now - status.lastEventAt >= this.#options.quietMs
-    if (!this.#checkpoints.isDue && !quiet) return
-    this.#busy = true
-    const connect = (): EtcdMember => this.#deps.connect(status.endpoint)
-    try {
-      if (this.#checkpoints.isDue) await this.#routine(connect)
-      else await this.#checkpoints.refreshState(connect)
-    } catch (e) {
-      if (this.#stop.signal.aborted) return
-      logger.warn('upkeep abandoned', { code: errorCode(e), detail: errorMessage(e) })
-      counters.checkpointAbandoned()
-      await pause(clock, ROUTINE_RETRY_MS, this.#stop.signal)
-    } finally {
-      this.#busy = false
-    }
-  }
-
-  async #routine(connect: () => EtcdMember): Promise<void> {
-    using member = connect()
-    const fit = await this.#checkpoints.room(member)
-    if (!fit.fits) return this.end({ kind: 'too-small', neededBytes: fit.neededBytes, maxBytes: fit.maxBytes })
-    const plan = { reason: 'routine', epoch: this.#session.epoch, pinned: 'position', skips: false } as const
-    await this.#checkpoints.write(member, plan, this.#stop.signal)
   }
 }
 
 export const newEpoch = (random: Random): Epoch => toHex(random.bytes(8)) as Epoch
-
-/** False when the signal ended the wait. */
-export async function pause(clock: Clock, ms: number, signal: AbortSignal): Promise<boolean> {
-  if (signal.aborted) return false
-  if (ms <= 0) return true
-  try {
-    await clock.sleep(ms, signal)
-    return true
-  } catch {
-    return false
-  }
-}

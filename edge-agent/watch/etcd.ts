@@ -95,6 +95,8 @@ export type EtcdMemberOptions = {
   readonly keepaliveMs: number
   readonly keepaliveTimeoutMs: number
   readonly callTimeoutMs: number
+  /** Wall time in ms: grpc's deadlines are dates. */
+  readonly now: () => number
 }
 
 export type ConnectEtcd = (options: EtcdMemberOptions) => EtcdMember
@@ -206,7 +208,7 @@ function clientOptions(options: EtcdMemberOptions): IOptions {
       'grpc.use_local_subchannel_pool': 1,
       'grpc-node.flow_control_window': 1024 * 1024,
     },
-    defaultCallOptions: (context) => (context.isStream ? {} : { deadline: Date.now() + options.callTimeoutMs }),
+    defaultCallOptions: (context) => (context.isStream ? {} : { deadline: options.now() + options.callTimeoutMs }),
     faultHandling: { host: () => NO_POLICY, global: NO_POLICY } as unknown as NonNullable<IOptions['faultHandling']>,
   }
 }

@@ -41,7 +41,7 @@ describe('several agents', () => {
     writer.start()
     first.process.pause()
     const silentSince = performance.now()
-    await live(second)
+    await second.until('appending', (s) => s.phase === 'live' && s.seq > 2)
     assert.ok(performance.now() - silentSince < 5_000, `took over after ${performance.now() - silentSince} ms`)
     first.process.resume()
     await standby(first)
