@@ -18,8 +18,10 @@ export interface Logger {
   error(event: string, fields?: LogFields): void
   /** A logger that adds `fields` to every line. */
   child(fields: LogFields): Logger
-  /** Writes out what is still in memory. Blocks; for the last moments of a process. */
+  /** Writes out what is still in memory. Blocks, and may overtake a write in flight: for a process that must end now. */
   flush(): void
+  /** Resolves when everything logged so far is written, in order; for an end with a moment to spare. */
+  settled(): Promise<void>
 }
 
 export interface LoggerOptions {
@@ -56,7 +58,7 @@ export function createLogger(options: LoggerOptions): Logger {
     },
     stream,
   )
-  return wrap(root, () => sink.flush())
+  return wrap(root, sink)
 }
 
 /** A logger that writes nothing, for tests and tools that report in their own way. */
@@ -74,7 +76,7 @@ interface Writer {
   isLevelEnabled(level: string): boolean
 }
 
-function wrap(writer: Writer, flush: () => void): Logger {
+function wrap(writer: Writer, sink: Sink): Logger {
   const at =
     (level: Exclude<LogLevel, 'silent'>) =>
     (event: string, fields?: LogFields): void => {
@@ -85,21 +87,24 @@ function wrap(writer: Writer, flush: () => void): Logger {
     info: at('info'),
     warn: at('warn'),
     error: at('error'),
-    child: (fields) => wrap(writer.child(cleanFields(fields)), flush),
-    flush,
+    child: (fields) => wrap(writer.child(cleanFields(fields)), sink),
+    flush: () => sink.flush(),
+    settled: () => sink.settled(),
   }
 }
 
 interface Sink extends DestinationStream {
   flush(): void
+  settled(): Promise<void>
 }
 
 function callbackSink(write: (line: string) => void): Sink {
-  return { write, flush: () => undefined }
+  return { write, flush: () => undefined, settled: () => Promise.resolve() }
 }
 
 function stdoutSink(): Sink {
-  const out = pino.destination({ fd: 1, sync: false, minLength: 0, maxLength: MAX_BUFFERED_BYTES })
+  // A length of 1 writes at once like 0 does, but only then does flush() wait for the write in flight.
+  const out = pino.destination({ fd: 1, sync: false, minLength: 1, maxLength: MAX_BUFFERED_BYTES })
   let dropped = 0
   out.on('drop', () => {
     dropped++
@@ -114,6 +119,7 @@ function stdoutSink(): Sink {
   out.on('error', () => undefined)
   return {
     write: (line) => void out.write(line),
+    settled: () => new Promise((resolve) => out.flush(() => resolve())),
     flush: () => {
       try {
         out.flushSync()

@@ -10,8 +10,12 @@
 //   - any other uncaught exception has unwound code that did not expect it. Going on could lose an event in silence,
 //     while a restart is safe by design, so the service drains and exits 1 for its supervisor to start it again.
 
+import { systemClock } from './clock.ts'
 import { errorCode } from './errors.ts'
 import { createLifecycle, type Lifecycle, type LifecycleOptions } from './lifecycle.ts'
+
+/** What a stalled reader of the log may cost an ending process. */
+const LOG_SETTLE_MS = 500
 
 /** What `main` may hand back: how to take up a changed configuration. Throwing keeps the old one. */
 export interface Running {
@@ -43,6 +47,8 @@ export async function runService(
     }
   }
   const code = await lifecycle.stopped
+  // A reader that stalls must not keep the process: after a moment the blocking flush has the last word.
+  await Promise.race([logger.settled(), (options.clock ?? systemClock()).sleep(LOG_SETTLE_MS)])
   logger.flush()
   process.exit(code)
 }
