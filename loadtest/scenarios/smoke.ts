@@ -15,7 +15,8 @@ import { Subscriber } from '../lib/subscriber.ts'
 
 const settings = readSettings()
 const prefix = `/microservices/loadtest-${settings.run}/`
-const WRITERS = 6
+/** Enough that a stall of half a second is ridden out: an open model with too few writers measures the generator. */
+const WRITERS = 30
 /** Sockets are up before the first write, and stay until the last one had time to arrive. */
 const LEAD_S = 3
 const TAIL_S = 5
