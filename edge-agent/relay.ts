@@ -191,10 +191,10 @@ export class Relay {
     counters.voids(tail.voids)
     status.position = tail.revision
     status.epoch = tail.epoch
-    status.seq = tail.base.seq
+    status.seq = tail.head.seq
     const { agentId, configHash: hash } = tail.last
     logger.info('tail read', {
-      seq: tail.base.seq,
+      seq: tail.head.seq,
       revision: tail.revision,
       epoch: tail.epoch,
       voids: tail.voids,

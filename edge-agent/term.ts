@@ -155,7 +155,7 @@ export class Term {
   }
   /** Whether the hub took anything in this term: trouble after that is new trouble. */
   get appended(): boolean {
-    return this.#session.acked.seq !== chainStart(this.#tail).base.seq
+    return this.#session.acked.seq !== chainStart(this.#tail).head.seq
   }
 
   /** Ends the term; what is acknowledged stays, everything else is read again from etcd. */

@@ -93,7 +93,7 @@ export class LogSession {
     this.#deps = deps
     this.#composer = new Composer(options.identity, options.epoch, options.newestCompleteBeginSeq, deps)
     this.#window = new AppendWindow(options.start, options.window)
-    this.#proven = options.start.base.revision
+    this.#proven = options.start.head.revision
     this.#lastSentAt = deps.clock.monotonic()
     this.#generation = deps.hub.generation
     const { promise, resolve } = Promise.withResolvers<SessionEnd>()

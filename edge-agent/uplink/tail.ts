@@ -9,6 +9,7 @@ import { type EntryHead, GENESIS, type LogEntry } from '#protocol/log/entry.ts'
 import type { Base, Epoch } from '#protocol/log/entry.ts'
 import { REVISION_ZERO, type Revision } from '#protocol/revision.ts'
 import type { HubLog, StreamInfo } from './ports.ts'
+import type { WindowStart } from './window.ts'
 
 export type UnknownReason = 'empty' | 'absent' | 'undecodable' | 'unknown-kind' | 'base-mismatch' | 'broken' | 'too-far'
 
@@ -17,6 +18,8 @@ export type Tail =
       readonly kind: 'known'
       readonly info: StreamInfo
       /** The last valid entry; an append continues it, expecting `info.lastSeq`. */
+      readonly head: Base
+      /** The last valid entry outside a chunk group: where a later reader may start. */
       readonly base: Base
       readonly epoch: Epoch
       /** Position: last complete or proven revision. */
@@ -59,6 +62,7 @@ export async function readTail(log: ReadLog): Promise<Tail> {
   }
 
   let voids = 0
+  let rest: Base = base
   for (let from = base.seq + 1; from <= info.lastSeq; from += PARALLEL) {
     const seqs = Array.from({ length: Math.min(PARALLEL, info.lastSeq - from + 1) }, (_, i) => from + i)
     const read = await Promise.all(seqs.map(async (seq) => (seq === info.lastSeq ? newest : readEntry(log, seq))))
@@ -72,13 +76,16 @@ export async function readTail(log: ReadLog): Promise<Tail> {
       }
       state = verdict.state
       last = one.entry
+      // Inside an open group a reader that starts there would miss its beginning.
+      if (state.group === undefined) rest = restAt(state)
     }
   }
   if (last === undefined || state.epoch === undefined) return unknown('broken')
   return {
     kind: 'known',
     info,
-    base: { seq: state.seq, entryId: state.entryId, revision: state.revision },
+    head: restAt(state),
+    base: rest,
     epoch: state.epoch,
     revision: state.revision,
     last,
@@ -86,12 +93,15 @@ export async function readTail(log: ReadLog): Promise<Tail> {
   }
 }
 
+const restAt = ({ seq, entryId, revision }: ChainState): Base => ({ seq, entryId, revision })
+
 /** Where appends start: behind the tail when it is known, else a fresh chain at the stream's end. */
-export function chainStart(tail: Tail): { readonly lastSeq: number; readonly base: Base } {
+export function chainStart(tail: Tail): WindowStart {
   const { lastSeq } = tail.info
-  if (tail.kind === 'known') return { lastSeq, base: tail.base }
+  if (tail.kind === 'known') return { lastSeq, head: tail.head, base: tail.base }
   // Genesis stands at the stream's end, so that the walk of the next reader starts there.
-  return { lastSeq, base: { seq: lastSeq, entryId: GENESIS, revision: REVISION_ZERO } }
+  const genesis: Base = { seq: lastSeq, entryId: GENESIS, revision: REVISION_ZERO }
+  return { lastSeq, head: genesis, base: genesis }
 }
 
 type ReadEntry =

@@ -8,7 +8,9 @@ import type { Revision } from '#protocol/revision.ts'
 export type WindowStart = {
   /** The stream's last sequence; void entries may lie between the last valid entry and it. */
   readonly lastSeq: number
-  /** The last valid entry, or genesis standing at `lastSeq`. */
+  /** The last valid entry, or genesis standing at `lastSeq`: what the next entry continues. */
+  readonly head: Base
+  /** The newest valid entry outside a chunk group: what entries name as their base. */
   readonly base: Base
 }
 
@@ -54,10 +56,10 @@ export class AppendWindow {
   constructor(start: WindowStart, limits: WindowLimits) {
     this.#limits = limits
     this.#headSeq = start.lastSeq
-    this.#headId = start.base.entryId
-    this.#headRevision = start.base.revision
+    this.#headId = start.head.entryId
+    this.#headRevision = start.head.revision
     this.#base = start.base
-    this.#acked = start.base
+    this.#acked = start.head
   }
 
   get inFlight(): number {

@@ -126,8 +126,7 @@ export class Outlet {
     this.#written += bytes.length
     this.wire.write(bytes)
     if (this.tap !== undefined) this.tap(bytes)
-    const { mark } = this.wire
-    if (mark === undefined) return
+    if (this.wire.mark === undefined) return
     this.#charged += bytes.length
     this.#budget.used += bytes.length
     if (this.#written - this.#marked >= this.#limits.markBytes) this.mark()
@@ -135,12 +134,12 @@ export class Outlet {
 
   /** Joins a mark now, also as a sign of life to be answered. */
   mark(): void {
-    const { mark } = this.wire
-    if (mark === undefined || !this.wire.open) return
+    const { wire } = this
+    if (wire.mark === undefined || !wire.open) return
     const payload = Math.floor(this.#random() * 0x1_0000_0000)
     this.#marked = this.#written
     ;(this.#marks ??= []).push({ payload, written: this.#written, at: this.#now() })
-    mark(payload)
+    wire.mark(payload)
   }
 
   /** The peer answered a mark. True when that freed room; unknown payloads are ignored. */

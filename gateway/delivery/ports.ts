@@ -62,6 +62,8 @@ export type SourceStatus = {
   readonly provenAt: number | undefined
   /** Wall clock ms when `state` was entered. */
   readonly since: number
+  /** Why the log cannot be followed, in a word for operators (`missing`, `disconnected`, `unknown-kind`, …). */
+  readonly reason?: string
 }
 
 export type SourceEvent =

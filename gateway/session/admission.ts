@@ -62,39 +62,27 @@ export class Admissions {
     }
     this.total++
     this.unauthenticated++
-    return { ok: true, lease: this.#lease(address) }
+    return { ok: true, lease: new Held(this, address) }
   }
 
-  #lease(address: string): Lease {
-    let stranger = true
-    let subject: string | undefined
-    let over = false
-    const known = (): void => {
-      if (!stranger) return
-      stranger = false
-      this.unauthenticated--
-      this.#strangers.give(address)
-    }
-    return {
-      identify: async (name) => {
-        if (!(await this.#subjects.take(name, this.#limits.maxPerSubject))) return false
-        if (over) {
-          this.#subjects.give(name)
-          return false
-        }
-        subject = name
-        known()
-        return true
-      },
-      [Symbol.dispose]: () => {
-        if (over) return
-        over = true
-        known()
-        if (subject !== undefined) this.#subjects.give(subject)
-        this.#byAddress.give(address)
-        this.total--
-      },
-    }
+  // ---- for leases
+
+  takeSubject(subject: string): boolean | Promise<boolean> {
+    return this.#subjects.take(subject, this.#limits.maxPerSubject)
+  }
+
+  giveSubject(subject: string): void {
+    this.#subjects.give(subject)
+  }
+
+  known(address: string): void {
+    this.unauthenticated--
+    this.#strangers.give(address)
+  }
+
+  gone(address: string): void {
+    this.#byAddress.give(address)
+    this.total--
   }
 
   #paced(now: number): boolean {
@@ -104,6 +92,45 @@ export class Admissions {
     if (this.#tokens < 1) return false
     this.#tokens--
     return true
+  }
+}
+
+/** An object and no closures: there is one per connection. */
+class Held implements Lease {
+  readonly #admissions: Admissions
+  readonly #address: string
+  #stranger = true
+  #subject: string | undefined
+  #over = false
+
+  constructor(admissions: Admissions, address: string) {
+    this.#admissions = admissions
+    this.#address = address
+  }
+
+  async identify(subject: string): Promise<boolean> {
+    if (!(await this.#admissions.takeSubject(subject))) return false
+    if (this.#over) {
+      this.#admissions.giveSubject(subject)
+      return false
+    }
+    this.#subject = subject
+    this.#known()
+    return true
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#over) return
+    this.#over = true
+    this.#known()
+    if (this.#subject !== undefined) this.#admissions.giveSubject(this.#subject)
+    this.#admissions.gone(this.#address)
+  }
+
+  #known(): void {
+    if (!this.#stranger) return
+    this.#stranger = false
+    this.#admissions.known(this.#address)
   }
 }
 

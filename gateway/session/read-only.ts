@@ -31,8 +31,7 @@ class ReadOnlyInbound implements Inbound {
     this.#transport = transport
     this.#context = context
     this.#lease = lease
-    const { inboundPerSecond: framesPerSecond, inboundBurst: burst } = context.limits
-    this.#rate = new InboundRate({ framesPerSecond, burst }, context.monotonic())
+    this.#rate = new InboundRate(context.inbound, context.monotonic())
     transport.inbound = this
   }
 

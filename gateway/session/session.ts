@@ -64,7 +64,7 @@ export class Session implements Inbound, Sleeper {
     this.#state = { kind: 'greeting', until: now + limits.helloTimeoutMs }
     // Lifetimes end at different moments, so that a deploy's wave of connections does not come back as a wave.
     this.#vitals = new Vitals(limits, now, now + limits.maxLifetimeMs * (1 - 0.1 * random.next()))
-    this.#rate = new InboundRate({ framesPerSecond: limits.inboundPerSecond, burst: limits.inboundBurst }, now)
+    this.#rate = new InboundRate(context.inbound, now)
     this.outlet = new Outlet(transport, limits, context.budget, context.chance, context.monotonic)
     transport.inbound = this
     context.wheel.add(this, Math.min(limits.helloTimeoutMs, limits.heartbeatMs))

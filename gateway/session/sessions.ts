@@ -17,6 +17,7 @@ import type { PolicyView } from '../delivery/policy-port.ts'
 import type { Burst } from '../delivery/reader.ts'
 import type { Subscriber } from '../delivery/subscriber.ts'
 import type { Lease } from './admission.ts'
+import type { InboundLimits } from './inbound-rate.ts'
 import type { SessionLimits } from './limits.ts'
 import type { SessionMetrics } from './metrics.ts'
 import { Session } from './session.ts'
@@ -26,6 +27,8 @@ import { TimingWheel } from './wheel.ts'
 /** What every session needs of its surroundings. */
 export interface SessionContext {
   readonly limits: SessionLimits
+  /** One object for all sessions. */
+  readonly inbound: InboundLimits
   readonly delivery: Delivery
   readonly authenticator: Authenticator
   readonly budget: ByteBudget
@@ -86,6 +89,7 @@ export class Sessions implements Disposable {
     const { clock, metrics } = deps
     this.#context = {
       limits: deps.limits,
+      inbound: { framesPerSecond: deps.limits.inboundPerSecond, burst: deps.limits.inboundBurst },
       delivery: deps.delivery,
       authenticator: deps.authenticator,
       budget: deps.budget,

@@ -60,7 +60,7 @@ export class WsTransport implements Wire {
     this.#socket.write(bytes)
   }
 
-  readonly mark = (payload: number): void => {
+  mark(payload: number): void {
     const frame = Buffer.allocUnsafe(6)
     frame[0] = 0x89
     frame[1] = 4

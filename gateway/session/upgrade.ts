@@ -49,13 +49,12 @@ export function upgradeHandler(deps: UpgradeDeps) {
     const admitted = deps.admissions.admit(address, deps.monotonic())
     if (!admitted.ok) return refuse(admitted.status, admitted.code, admitted.code.text)
     const { lease } = admitted
-    let accepted = false
     // A peer that vanishes during the handshake must return what it took.
-    socket.once('close', () => {
-      if (!accepted) lease[Symbol.dispose]()
-    })
+    const vanished = (): void => lease[Symbol.dispose]()
+    socket.once('close', vanished)
     deps.acceptor.accept(message, socket, head, (transport) => {
-      accepted = true
+      // Left in place it would keep the request, headers and all, for as long as the connection lives.
+      socket.off('close', vanished)
       if (protocol === SUBPROTOCOL) deps.sessions.accept(transport, address, bearerOf(message), lease)
       else deps.readOnly(transport, message, address, lease)
     })

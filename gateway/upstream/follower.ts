@@ -118,10 +118,10 @@ export class Follower implements AsyncDisposable {
       }
       if (signal.aborted) return
       meters.count('reading', outcome)
-      if (outcome !== 'restart') view.setLog('down', true)
+      if (outcome !== 'restart') view.setLog('down', true, outcome)
       if (clock.monotonic() - began > HEALTHY_MS) this.#failures = 0
       const blocked = this.#restart === 'unknown-kind' || this.#restart === 'state-too-large'
-      if (blocked) view.setLog('blocked', true)
+      if (blocked) view.setLog('blocked', true, this.#restart)
       const wait = blocked ? times.blockedMs : fullJitter(this.#failures++, times.backoff, random)
       await clock.sleep(wait, signal).catch(() => undefined)
     }

@@ -34,6 +34,10 @@ export type JetStreamLogOptions = {
 }
 
 const STREAM_NOT_FOUND = 10059
+/** A request sent to a leader that just died is answered by nobody. */
+const API_TIMEOUT_MS = 2_000
+/** Of one batch; above the usual max_payload, so that hardly any entry needs a request of its own. */
+const BATCH_BYTES = 1100 * 1024
 /** An abandoned consumer disappears after this long. */
 const INACTIVE_MS = 30_000
 
@@ -45,7 +49,8 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
 
   const api = (nc: NatsConnection): Promise<JetStreamManager> => {
     // One manager per client object: a replaced connection needs a new one.
-    if (managed?.nc !== nc) managed = { nc, manager: jetstreamManager(nc, { checkAPI: false }) }
+    if (managed?.nc !== nc)
+      managed = { nc, manager: jetstreamManager(nc, { checkAPI: false, timeout: API_TIMEOUT_MS }) }
     return managed.manager
   }
   const call = async <T>(
@@ -112,7 +117,8 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
           return signal.aborted
         }
         const once = { delivered }
-        const reading = new PullReading({ nc, inboxPrefix, stream, consumer: name, sink, bounds, clock, once })
+        const roomy = { ...bounds, requestBytes: Math.max(bounds.requestBytes, BATCH_BYTES) }
+        const reading = new PullReading({ nc, inboxPrefix, stream, consumer: name, sink, bounds: roomy, clock, once })
         const listening = watch.onDown(() => reading.end({ end: 'disconnected' }))
         const { end, error } = await reading.done
         listening[Symbol.dispose]()

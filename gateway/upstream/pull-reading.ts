@@ -13,13 +13,12 @@ import type { ReadingResult, Sink } from './log-stream.ts'
 export class ReadingError extends DeltawatchError {}
 
 export type PullBounds = {
-  /** Bytes per request; two requests are outstanding at most, so one cluster's backlog delays others by little. */
+  /** Bytes per request, or twice the largest message seen; two are outstanding, so a backlog delays others by little. */
   readonly requestBytes: number
   readonly requestMessages: number
   readonly heartbeatMs: number
 }
-/** Above the usual max_payload, so that a full entry needs no request of its own. */
-export const DEFAULT_PULL_BOUNDS: PullBounds = { requestBytes: 1100 * 1024, requestMessages: 4096, heartbeatMs: 2_000 }
+export const DEFAULT_PULL_BOUNDS: PullBounds = { requestBytes: 256 * 1024, requestMessages: 4096, heartbeatMs: 2_000 }
 
 const EXPIRES_MS = 30_000
 const OUTSTANDING = 2
@@ -48,6 +47,7 @@ export class PullReading {
   #nextRequest = 1
   #delivered = 0
   #big = false
+  #largest = 0
   #ended = false
   #heardAt: number
   #watchdog: Disposable | undefined
@@ -96,7 +96,7 @@ export class PullReading {
       const body = {
         batch,
         // A message above the byte bound is asked for alone and without one.
-        ...(big ? {} : { max_bytes: bounds.requestBytes }),
+        ...(big ? {} : { max_bytes: Math.max(bounds.requestBytes, 2 * this.#largest) }),
         ...(once === undefined
           ? { expires: EXPIRES_MS * 1e6, idle_heartbeat: bounds.heartbeatMs * 1e6 }
           : { no_wait: true }),
@@ -117,6 +117,8 @@ export class PullReading {
       return this.end({ end: 'dropped', error: new ReadingError('DW_LOG_DELIVERY', text) })
     }
     if (place.delivered !== ++this.#delivered) return this.end({ end: 'gap' })
+    // The hub counts subjects and headers too.
+    this.#largest = Math.max(this.#largest, message.data.length + 512)
     const head = this.#requests[0]
     if (head !== undefined) {
       head.delivered++
@@ -150,8 +152,14 @@ export class PullReading {
     const { clock, bounds } = this.#options
     const deadline = bounds.heartbeatMs * 2 + 500
     this.#watchdog = clock.setTimeout(() => {
-      if (clock.monotonic() - this.#heardAt > deadline) this.end({ end: 'stalled' })
-      else this.#watch()
+      const silent = clock.monotonic() - this.#heardAt
+      if (silent > deadline) return this.end({ end: 'stalled' })
+      // A hub that holds a request sends heartbeats. Silence may mean that it considers ours used up: ask anew.
+      if (silent > bounds.heartbeatMs && this.#options.once === undefined) {
+        this.#requests.length = 0
+        this.#request()
+      }
+      this.#watch()
     }, bounds.heartbeatMs)
   }
 }

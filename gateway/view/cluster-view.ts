@@ -60,6 +60,7 @@ export class ClusterView implements ClusterSource {
   #removed = false
   #log: StatusFacts['log'] = 'down'
   #behind = false
+  #reason: string | undefined
   #agent: { readonly state: AgentState; readonly at: number } | undefined
   #provenAt: number | undefined
   #heardAt: number
@@ -85,7 +86,8 @@ export class ClusterView implements ClusterSource {
   }
   get status(): SourceStatus {
     const { epoch, revision } = this.#core
-    return { state: this.#state, epoch, revision, provenAt: this.#provenAt, since: this.#since }
+    const status = { state: this.#state, epoch, revision, provenAt: this.#provenAt, since: this.#since }
+    return this.#reason === undefined ? status : { ...status, reason: this.#reason }
   }
   get nextIndex(): number {
     return this.#core.ring.nextIndex
@@ -142,14 +144,18 @@ export class ClusterView implements ClusterSource {
     this.#heardAt = step.arrivedAt
     if (step.entry.kind === 'events' || step.entry.kind === 'chunk') this.#eventAt = provenAt
     this.#provenAt = Math.max(this.#provenAt ?? provenAt, provenAt)
-    return this.#core.apply(step)
+    const demand = this.#core.apply(step)
+    if (this.#state !== 'live') this.refresh()
+    return demand
   }
 
   /** An accepted bookmark: proof at `now` of everything up to `revision`. */
   prove(revision: Revision, now: number): Demand | undefined {
     this.#provenAt = now
     this.#heardAt = now
-    return this.#core.prove(revision)
+    const demand = this.#core.prove(revision)
+    this.refresh()
+    return demand
   }
 
   /** The leading agent spoke, whether or not its bookmark proved anything. */
@@ -159,8 +165,10 @@ export class ClusterView implements ClusterSource {
     this.refresh()
   }
 
-  setLog(log: StatusFacts['log'], behind: boolean): void {
+  /** `reason` says why the log is not open. */
+  setLog(log: StatusFacts['log'], behind: boolean, reason?: string): void {
     this.#log = log
+    this.#reason = reason
     this.#behind = behind
     this.refresh()
   }

@@ -50,6 +50,8 @@ const DEFAULTS = {
   keepAliveTimeoutMs: 30_000,
 } as const
 const MAX_HEADER_BYTES = 16 * 1024
+/** Connections the kernel keeps until they are accepted; it allows no more than net.core.somaxconn. */
+const BACKLOG = 4_096
 
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const stopping = new AbortController()
@@ -100,7 +102,8 @@ function listen(server: ReturnType<typeof createServer>, at: { host: string; por
       const hint = busy ? 'another process uses this port; stop it or choose another port' : errorCode(cause)
       reject(new DeltawatchError('DW_LISTEN', `cannot listen on ${at.host}:${at.port}: ${hint}`, { cause }))
     })
-    server.listen(at.port, at.host, () => {
+    // Node's 511 overflows when thousands come back at once, and each overflow costs a peer a reset or a second.
+    server.listen({ port: at.port, host: at.host, backlog: BACKLOG }, () => {
       server.removeAllListeners('error')
       resolve()
     })

@@ -5,14 +5,24 @@
 //
 //   npm run bench:gateway [-- --sockets 1000 --seconds 5 --rates 50,100,400 --only deltawatch,ws,nats --bytes 300]
 
-import { type ChildProcess, fork, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { connect as connectNats } from '@nats-io/transport-node'
 import { reservePort } from '#test/support/ports.ts'
+import {
+  cpuSeconds,
+  endChild,
+  forkHere,
+  forkServer,
+  nextMessage,
+  round,
+  rssBytes,
+  type Server,
+  sleep,
+} from './gateway-processes.ts'
 
 const { values: args } = parseArgs({
   options: {
@@ -30,7 +40,7 @@ const sockets = Number(args.sockets)
 const seconds = Number(args.seconds)
 const bytes = Number(args.bytes)
 const rates = args.rates.split(',').map(Number)
-const here = new URL('.', import.meta.url).pathname
+const load = { bytes, keys: args.interest ? sockets : 100 }
 
 type Row = {
   readonly server: string
@@ -50,27 +60,6 @@ type Report = {
   readonly cpuSeconds: number
   readonly p50: number
   readonly p99: number
-}
-
-type Server = AsyncDisposable & {
-  readonly name: string
-  readonly pid: number
-  readonly port: number
-  start(rate: number): void
-  stop(): void
-}
-
-async function forked(kind: 'deltawatch' | 'ws'): Promise<Server> {
-  const child = fork(join(here, 'gateway-server.ts'), [kind], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
-  const { port } = (await message(child)) as { port: number }
-  return {
-    name: kind,
-    pid: child.pid as number,
-    port,
-    start: (rate) => void child.send({ rate, bytes, keys: args.interest ? sockets : 100 }),
-    stop: () => void child.send('stop'),
-    [Symbol.asyncDispose]: () => end(child),
-  }
 }
 
 async function natsServer(): Promise<Server> {
@@ -100,7 +89,7 @@ async function natsServer(): Promise<Server> {
     async [Symbol.asyncDispose]() {
       clearInterval(timer)
       await nc.close()
-      await end(child)
+      await endChild(child)
       await rm(directory, { recursive: true, force: true })
       await tcp[Symbol.asyncDispose]()
       await ws[Symbol.asyncDispose]()
@@ -111,12 +100,10 @@ async function natsServer(): Promise<Server> {
 async function measure(server: Server): Promise<Row[]> {
   const kind = server.name === 'nats-ws' ? 'nats' : server.name
   const prefix = args.interest ? '/microservices/%/' : '/microservices/'
-  const client = fork(join(here, 'gateway-client.ts'), [kind, String(server.port), String(sockets), prefix], {
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-  })
+  const client = forkHere('gateway-client.ts', [kind, String(server.port), String(sockets), prefix])
   const rows: Row[] = []
   try {
-    await message(client)
+    await nextMessage(client)
     for (const rate of rates) {
       server.start(rate)
       await sleep(1_000)
@@ -127,7 +114,7 @@ async function measure(server: Server): Promise<Row[]> {
       const cpu = (await cpuSeconds(server.pid)) - before
       const took = (performance.now() - began) / 1000
       client.send('report')
-      const report = (await message(client)) as Report
+      const report = (await nextMessage(client)) as Report
       server.stop()
       await sleep(300)
       rows.push({
@@ -140,49 +127,18 @@ async function measure(server: Server): Promise<Row[]> {
         p50: round(report.p50),
         p99: round(report.p99),
         clientCpu: round(report.cpuSeconds / took),
-        rssMiB: Math.round((await rss(server.pid)) / 1048576),
+        rssMiB: Math.round((await rssBytes(server.pid)) / 1048576),
       })
     }
   } finally {
-    await end(client)
+    await endChild(client)
   }
   return rows
 }
 
-const round = (n: number): number => Math.round(n * 100) / 100
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
-
-async function message(child: ChildProcess): Promise<unknown> {
-  const [first] = (await once(child, 'message', { signal: AbortSignal.timeout(30_000) })) as [unknown]
-  if (typeof first === 'object' && first !== null && 'error' in first) throw new Error(`client: ${String(first.error)}`)
-  return first
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return
-  const exited = once(child, 'exit')
-  // Its own exit writes profiles, where one was asked for.
-  if (child.connected) child.disconnect()
-  const timer = setTimeout(() => child.kill('SIGKILL'), 3_000)
-  await exited
-  clearTimeout(timer)
-}
-
-/** User and system time of a process with all its threads. */
-async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
-}
-
-async function rss(pid: number): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8')
-  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024
-}
-
 const makers: Record<string, () => Promise<Server>> = {
-  deltawatch: () => forked('deltawatch'),
-  ws: () => forked('ws'),
+  deltawatch: () => forkServer('deltawatch', load),
+  ws: () => forkServer('ws', load),
   nats: natsServer,
 }
 const rows: Row[] = []

@@ -74,6 +74,23 @@ export class HubWriter extends LogWriter {
     this.#queue.push({ seq: this.seq, data })
   }
 
+  /** {@link flush}, through elections and reconnects: what was stored is known from the stream alone. */
+  async persist(): Promise<void> {
+    for (let tries = 0; this.#queue.length > 0; tries++) {
+      if (tries > 200) throw new Error('the hub takes nothing')
+      try {
+        const { state } = await (await this.#js.jetstreamManager(false)).streams.info(streamName(this.#cluster))
+        while (this.#queue[0] !== undefined && this.#queue[0].seq <= state.last_seq) this.#queue.shift()
+        const next = this.#queue[0]
+        if (next === undefined) return
+        const expect = { lastSequence: next.seq - 1 }
+        await this.#js.publish(logSubject(this.#cluster), next.data, { expect, timeout: 1_000 })
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 100))
+      }
+    }
+  }
+
   async flush(): Promise<void> {
     const batch = this.#queue.splice(0)
     for (const { data, seq } of batch) {
@@ -88,7 +105,7 @@ export interface Hub extends AsyncDisposable {
   readonly nc: NatsConnection
   readonly js: JetStreamClient
   readonly jsm: JetStreamManager
-  createStream(id: ClusterId, maxBytes?: number): Promise<void>
+  createStream(id: ClusterId, maxBytes?: number, replicas?: 1 | 3): Promise<void>
   writer(id: ClusterId, options?: Omit<LogWriterOptions, 'sink'>): HubWriter
   mark(id: ClusterId, mark: Mark): Promise<void>
   /** Ends the server, does what is to be done while it is down, and resolves when the writer's connection is back. */
@@ -105,7 +122,11 @@ export async function startHub(options: Parameters<typeof startNats>[0] = {}): P
   await using stack = new AsyncDisposableStack()
   const nats = stack.use(await startNats(options))
   const nc = stack.adopt(
-    await connect({ servers: nats.directUrl, maxReconnectAttempts: -1, reconnectTimeWait: 50 }),
+    await connect({
+      servers: nats.servers.map((server) => server.directUrl),
+      maxReconnectAttempts: -1,
+      reconnectTimeWait: 50,
+    }),
     (nc) => nc.close(),
   )
   const js = jetstream(nc)
@@ -116,8 +137,8 @@ export async function startHub(options: Parameters<typeof startNats>[0] = {}): P
     nc,
     js,
     jsm,
-    createStream: async (id, maxBytes = 64 * 1024 * 1024) => {
-      const config = streamConfig({ cluster: id, maxBytes, maxMessageBytes: 1024 * 1024, replicas: 1 })
+    createStream: async (id, maxBytes = 64 * 1024 * 1024, replicas = 1) => {
+      const config = streamConfig({ cluster: id, maxBytes, maxMessageBytes: 1024 * 1024, replicas })
       await jsm.streams.add(config as unknown as Parameters<typeof jsm.streams.add>[0])
     },
     writer: (id, writerOptions) => new HubWriter(js, id, writerOptions),
@@ -135,14 +156,14 @@ export async function startHub(options: Parameters<typeof startNats>[0] = {}): P
       await nats.restart()
       await back.promise
     },
-    sources: (sourceOptions) => follow(nats.clientUrl, sourceOptions),
+    sources: (sourceOptions) => follow(nats.clientUrls, sourceOptions),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
 }
 
 const loud = process.env.DELTAWATCH_TEST_LOG === '1'
 
-async function follow(servers: string, options: Partial<SourcesOptions> = {}): Promise<Followed> {
+async function follow(servers: readonly string[], options: Partial<SourcesOptions> = {}): Promise<Followed> {
   await using stack = new AsyncDisposableStack()
   const logger = loud ? createLogger({ service: 'test', level: 'debug', format: 'pretty' }) : silentLogger()
   const clock = systemClock()
@@ -151,7 +172,7 @@ async function follow(servers: string, options: Partial<SourcesOptions> = {}): P
   const inboxPrefix = '_INBOX_gw'
   const backoff = { baseMs: 20, capMs: 200 }
   const link = stack.use(
-    openNats({ servers: [servers], name: 'gateway', inboxPrefix, backoff, pingIntervalMs: 1_000 }, { logger }),
+    openNats({ servers, name: 'gateway', inboxPrefix, backoff, pingIntervalMs: 1_000 }, { logger }),
   )
   const times = { identityMs: 250, aheadMs: 1_500, tickMs: 100, backoff: { baseMs: 20, capMs: 200 }, blockedMs: 500 }
   const sources = stack.use(new LogSources({ link, inboxPrefix, clock, random, logger, metrics, times, ...options }))

@@ -15,8 +15,8 @@ import { MemoryLog } from './memory-log.ts'
 const cluster = 'sz-edge-1' as ClusterId
 const put = (key: string) => ({ op: 'put', key, value: 'v' }) as const
 
-const setUp = async () => {
-  const clock = new ManualClock(0)
+const setUp = async (startMs = 0) => {
+  const clock = new ManualClock(startMs)
   const log = new MemoryLog()
   const writer = new LogWriter({ sink: (_, data) => log.append(data) })
   writer.commit([put('/a')])
@@ -128,6 +128,18 @@ test('L15: every way a stream can stop being the same stream is found within the
     assert.match(String(await it.resyncs()), new RegExp(`^${cause} \\d`), cause)
     assert.equal(it.view.ready, true, 'what was known is still served')
   }
+})
+
+test('I9: a log whose last entry is an hour old is loaded, and not called live', async () => {
+  await using it = await setUp(3_600_000)
+  assert.equal(it.view.ready, true)
+  assert.equal(it.view.status.state, 'unreachable')
+  assert.ok(it.clock.monotonic() - (it.view.status.provenAt ?? 0) >= 3_600_000)
+  it.log.mark(it.writer.mark())
+  assert.equal(it.view.status.state, 'idle-proved')
+  // At the log's end an entry is news the moment it comes, whatever the hub's clock says.
+  it.writer.events([put('/b')])
+  assert.equal(it.view.status.provenAt, it.clock.monotonic())
 })
 
 test('closed, it leaves no timer behind', async () => {

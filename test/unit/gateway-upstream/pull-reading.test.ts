@@ -80,7 +80,7 @@ test('a message above the byte bound is asked for alone', () => {
   message(1, 1)
   // The bound cuts a request that had delivered: nothing special about the next message.
   status(1, 409, 'Message Size Exceeds MaxBytes')
-  assert.equal(pulls.at(-1)?.pull.max_bytes, 1000)
+  assert.equal(pulls.at(-1)?.pull.max_bytes, 1026, 'from then on there is room for two of the largest')
 })
 
 test('a delivery that is missing ends the reading; nothing after it is handed on', async () => {
@@ -107,7 +107,10 @@ test('the hub dropping the consumer, and silence, end the reading by name', asyn
   silent.status(0, 100, 'Idle Heartbeat')
   await silent.clock.advance(2_400)
   silent.message(1, 1)
-  await silent.clock.advance(4_000)
+  const asked = silent.pulls.length
+  await silent.clock.advance(2_100)
+  assert.equal(silent.pulls.length, asked + 2, 'asked anew before it is given up')
+  await silent.clock.advance(2_000)
   assert.equal((await silent.reading.done).end, 'stalled')
   assert.equal(silent.clock.pending, 0)
 })

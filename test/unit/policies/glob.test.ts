@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { seededRandom } from '#kit/random.ts'
 import { keyFromText } from '#protocol/bytes.ts'
 import { MAX_KEY_BYTES } from '#policies/engine/bounds.ts'
 import { GlobIndex } from '#policies/engine/glob-index.ts'
@@ -152,8 +153,33 @@ test('keys beyond the bounds match nothing, and say so', () => {
   assert.deepEqual([...new Set(hits)], [0])
 })
 
+/** The index's own hash of a segment, to find texts it cannot tell apart by it. */
+function fnv(text: string): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
+  return hash | 0
+}
+
 test('segments with equal hashes are told apart by their bytes', () => {
-  // Every pair of single-byte segments is tried under one parent, far beyond the table's first size.
+  const random = seededRandom(1)
+  const seen = new Map<number, string>()
+  let pair: readonly [string, string] | undefined
+  for (let i = 0; pair === undefined && i < 1_000_000; i++) {
+    const text = `x${random.next().toString(36).slice(2, 12).padEnd(10, '0')}`
+    const other = seen.get(fnv(text))
+    if (other !== undefined && other !== text) pair = [other, text]
+    seen.set(fnv(text), text)
+  }
+  assert.ok(pair !== undefined, 'a million texts must collide in 32 bits')
+  const index = new GlobIndex([{ glob: glob(`/${pair[0]}/**`), id: 0 }])
+  const hits: number[] = []
+  index.match(keyFromText(`/${pair[1]}/x`), hits)
+  assert.deepEqual(hits, [], 'a key crafted to collide with an allowed one')
+  index.match(keyFromText(`/${pair[0]}/x`), hits)
+  assert.deepEqual(hits, [0])
+})
+
+test('many literals under one parent, beyond the first size of the table', () => {
   const names = Array.from({ length: 500 }, (_, i) => `s${i.toString(36)}`)
   const index = new GlobIndex(names.map((name, id) => ({ glob: glob(`/${name}/**`), id })))
   for (const [id, name] of names.entries()) {

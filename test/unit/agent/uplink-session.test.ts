@@ -1,0 +1,290 @@
+// From revisions to entries and back: session, tail, checkpoint, over a simulated hub.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { GENESIS } from '#protocol/log/entry.ts'
+import { nextLimit, OVERSIZE, writeCheckpoint } from '#agent/uplink/checkpoint.ts'
+import { chainStart, readTail } from '#agent/uplink/tail.ts'
+import { key, rev } from './fixtures.ts'
+import { begin, entriesOf, EPOCH, id, openSession, outgoing, read, turn } from './log-fixtures.ts'
+import { SimulatedHub, SimulatedStream } from './simulated-hub.ts'
+
+describe('a session', () => {
+  it('an acknowledged run reads back as one valid chain', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub)
+    await begin(session)
+    for (let n = 2; n <= 40; n++) {
+      session.offer(outgoing(n))
+      session.flush()
+    }
+    await session.settled()
+    const { state, revisions, voids } = read(hub.stream)
+    assert.deepEqual(
+      revisions,
+      Array.from({ length: 39 }, (_, i) => String(i + 2)),
+    )
+    assert.deepEqual([state.revision, voids], ['40', 0])
+  })
+
+  it('what is offered together travels together', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub)
+    await begin(session)
+    for (let n = 2; n <= 20; n++) session.offer(outgoing(n))
+    session.flush()
+    await session.settled()
+    assert.equal(hub.stream.lastSeq, 3)
+  })
+
+  it('L11: a revision larger than an entry arrives whole, in slices', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub, { maxEntryBytes: 64 * 1024 })
+    await begin(session)
+    session.offer(outgoing(2, 300_000))
+    session.offer(outgoing(3))
+    session.flush()
+    await session.settled()
+    assert.deepEqual(read(hub.stream).revisions, ['2', '3'])
+    assert.ok(entriesOf(hub.stream).filter((e) => e.kind === 'chunk').length >= 5)
+  })
+
+  it('ends at the first refusal and sends nothing afterwards', async () => {
+    const hub = new SimulatedHub(new SimulatedStream(), { immediate: true })
+    const { session } = await openSession(hub)
+    await begin(session)
+    await session.settled()
+    hub.immediate = false
+    for (const n of [2, 3, 4]) {
+      session.offer(outgoing(n))
+      session.flush()
+    }
+    hub.stream.lastSeq++ // somebody else took the place
+    hub.arrive()
+    assert.deepEqual(await session.ended, { kind: 'refused' })
+    session.offer(outgoing(5))
+    session.flush()
+    assert.equal(hub.inFlight.length, 2, 'only what was already on its way')
+  })
+
+  it('abandons everything at once when the connection goes, without waiting for time-outs', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub)
+    await begin(session)
+    await session.settled()
+    hub.immediate = false
+    session.offer(outgoing(2))
+    session.flush()
+    hub.cut()
+    assert.deepEqual(await session.ended, { kind: 'lost', reason: 'disconnected' })
+    await assert.rejects(session.settled())
+    await assert.rejects(
+      session.append({ kind: 'snapshot-begin', checkpointId: 'x', revision: rev(1), reason: 'routine' }),
+    )
+  })
+
+  it('an append nobody answers is lost after its time', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session, clock } = await openSession(hub)
+    await begin(session)
+    await session.settled()
+    hub.immediate = false
+    session.offer(outgoing(2))
+    session.flush()
+    await clock.advance(9_999)
+    session.tick()
+    assert.equal(hub.inFlight.length, 1)
+    await clock.advance(1)
+    session.tick()
+    assert.deepEqual(await session.ended, { kind: 'lost', reason: 'no acknowledgement' })
+  })
+
+  it('B3: PROGRESS follows when proof runs 1,000 revisions or 30 s ahead, and not before', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session, clock } = await openSession(hub)
+    await begin(session)
+    await session.settled()
+    session.proved(rev(1_001))
+    session.tick()
+    assert.equal(hub.stream.lastSeq, 2, 'exactly 1,000 ahead is allowed')
+    session.proved(rev(1_002))
+    session.tick()
+    await turn()
+    assert.equal(session.acked.revision, '1002')
+    session.proved(rev(1_003))
+    await clock.advance(29_999)
+    session.tick()
+    assert.equal(hub.stream.lastSeq, 3)
+    await clock.advance(1)
+    session.tick()
+    await turn()
+    assert.equal(session.acked.revision, '1003')
+  })
+
+  it('a bookmark never proves what is still on its way', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub)
+    await begin(session)
+    await session.settled()
+    hub.immediate = false
+    session.offer(outgoing(2))
+    session.proved(rev(9))
+    session.flush()
+    assert.equal(session.mark('live', 0)?.provenRevision, '1')
+    hub.arrive()
+    await turn()
+    assert.deepEqual([session.mark('live', 0)?.provenRevision, session.mark('live', 0)?.seq], ['9', 3])
+  })
+
+  it('nothing live stands in the log before a pending checkpoint is complete', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub)
+    session.prepare('epoch', EPOCH)
+    await session.append({ kind: 'snapshot-begin', checkpointId: 'cp', revision: rev(1), reason: 'epoch' })
+    session.offer(outgoing(2))
+    session.flush()
+    await turn()
+    assert.deepEqual(
+      entriesOf(hub.stream).map((e) => e.kind),
+      ['snapshot-begin'],
+    )
+  })
+})
+
+describe('the tail', () => {
+  const grown = async (length: number) => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub)
+    await begin(session)
+    for (let n = 2; n < 2 + length; n++) {
+      session.offer(outgoing(n))
+      session.flush()
+    }
+    await session.settled()
+    return hub
+  }
+
+  it('I4: gives the position of the last valid entry', async () => {
+    const tail = await readTail(await grown(20))
+    assert.ok(tail.kind === 'known')
+    assert.deepEqual([tail.revision, tail.epoch, tail.base.seq, tail.voids], ['21', EPOCH, tail.info.lastSeq, 0])
+  })
+
+  it('an empty stream is unknown, and a chain may start there', async () => {
+    const tail = await readTail(new SimulatedHub(new SimulatedStream()))
+    assert.ok(tail.kind === 'unknown' && tail.reason === 'empty')
+    const genesis = { seq: 0, entryId: GENESIS, revision: '0' }
+    assert.deepEqual(chainStart(tail), { lastSeq: 0, head: genesis, base: genesis })
+  })
+
+  it('L10: an absent, foreign or truncated message on the way makes the position unknown', async () => {
+    for (const [spoil, reason] of [
+      [(m: Map<number, Uint8Array>, at: number) => m.delete(at), 'absent'],
+      [(m: Map<number, Uint8Array>, at: number) => m.set(at, new Uint8Array([1, 2, 3])), 'undecodable'],
+    ] as const) {
+      const hub = await grown(5)
+      spoil(hub.stream.messages, hub.stream.lastSeq)
+      const tail = await readTail(hub)
+      assert.ok(tail.kind === 'unknown')
+      assert.equal(tail.reason, reason)
+    }
+  })
+
+  it('C1: void entries at the tail are skipped, and the next append continues before them at their end', async () => {
+    const hub = await grown(5)
+    const stranger = entriesOf(hub.stream).at(-1)
+    assert.ok(stranger !== undefined)
+    const { encodeEntry } = await import('#protocol/log/encode.ts')
+    hub.stream.store(encodeEntry({ ...stranger, entryId: id(0xabc), prevEntryId: id(0xdef) }), hub.stream.lastSeq)
+    const tail = await readTail(hub)
+    assert.ok(tail.kind === 'known')
+    assert.deepEqual([tail.voids, tail.base.seq, chainStart(tail).lastSeq, tail.revision], [1, 7, 8, '6'])
+  })
+
+  it('C4: a tail inside a chunk group stands before that revision', async () => {
+    const hub = await grown(3)
+    const { session } = await openSession(hub, { maxEntryBytes: 64 * 1024 })
+    hub.immediate = false
+    session.offer(outgoing(9, 300_000))
+    session.flush()
+    hub.arrive()
+    hub.arrive()
+    const tail = await readTail(hub)
+    assert.ok(tail.kind === 'known')
+    assert.equal(tail.revision, '4')
+    assert.ok(tail.head.seq > tail.base.seq, 'appends continue the slice, readers start before the group')
+  })
+
+  it('C4: an agent that continues an abandoned group leaves a tail that every reader understands', async () => {
+    const hub = await grown(3)
+    const { session: first } = await openSession(hub, { maxEntryBytes: 64 * 1024, seed: 2 })
+    hub.immediate = false
+    first.offer(outgoing(9, 300_000))
+    first.flush()
+    hub.arrive()
+    const { session: second } = await openSession(hub, { seed: 3 })
+    second.offer(outgoing(9))
+    // The rest of the abandoned group still arrives before the second agent's entry, which is void then.
+    for (let i = 0; i < 3; i++) hub.arrive(false)
+    second.flush()
+    while (hub.inFlight.length > 0) hub.arrive(false)
+    assert.equal((await readTail(hub)).kind, 'known')
+  })
+})
+
+describe('a checkpoint', () => {
+  it('K1: pages at one pinned revision, cuts items into entries, and says what it could not carry', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub)
+    const state = Array.from({ length: 300 }, (_, i) => ({
+      key: key(`/k${String(i).padStart(3, '0')}`),
+      value: new Uint8Array(i === 7 ? 300_000 : 3_000),
+      modRevision: rev(5),
+      createRevision: rev(5),
+      version: '1',
+      lease: '0',
+    }))
+    const asked: string[] = []
+    const result = await writeCheckpoint(
+      session,
+      {
+        page: (revision, after, limit) => {
+          asked.push(revision)
+          const from = after === undefined ? 0 : state.findIndex((held) => held.key > after)
+          const items = from < 0 ? [] : state.slice(from, from + limit)
+          return Promise.resolve({ items, more: from >= 0 && from + limit < state.length })
+        },
+        item: (held) => held,
+        onHeld: () => undefined,
+        onRead: () => undefined,
+      },
+      {
+        reason: 'epoch',
+        epoch: EPOCH,
+        checkpointId: 'cp',
+        pinned: rev(9),
+        maxEntryBytes: 250_000,
+        signal: new AbortController().signal,
+      },
+    )
+    await session.settled()
+    assert.ok(asked.length > 2 && asked.every((revision) => revision === '9'))
+    assert.deepEqual([result.items, result.oversize, result.revision], [300, 1, '9'])
+    const items = entriesOf(hub.stream).flatMap((e) => (e.kind === 'snapshot-items' ? e.items : []))
+    assert.deepEqual(
+      items.map((item) => item.key),
+      state.map((held) => held.key),
+    )
+    assert.equal(items[7]?.withheld, OVERSIZE)
+    const end = entriesOf(hub.stream).at(-1)
+    assert.ok(end?.kind === 'snapshot-end' && end.newestCompleteBeginSeq === 1 && end.pending === 'none')
+  })
+
+  it('pages grow towards the size of an entry, twofold at most, and shrink at once', () => {
+    assert.equal(nextLimit(32, 32 * 100, 32), 64)
+    assert.equal(nextLimit(512, 512 * 100, 512), 512)
+    assert.equal(nextLimit(256, 256 * 100_000, 256), 5)
+    assert.equal(nextLimit(8, 8 * 10_000_000, 8), 1)
+    assert.equal(nextLimit(32, 0, 0), 32)
+  })
+})
