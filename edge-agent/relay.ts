@@ -44,6 +44,7 @@ const CONFIRM_MS = 500
 const LEVEL_MARKS = 3
 /** Between two looks at the wall clock, which may jump. */
 const POLICY_LOOK_MS = 1_000
+const DESTINATION_LOOK_MS = 5_000
 
 export class Relay {
   readonly #options: RelayOptions
@@ -349,12 +350,30 @@ export class Relay {
   /** A lapsed legal basis changes what may leave without anyone changing a file. */
   async #watchPolicy(signal: AbortSignal): Promise<void> {
     const { clock, policy } = this.#deps
+    let askedAt = clock.monotonic()
     for (;;) {
       const now = clock.now()
       const expiry = (policy.current().decider.nextExpiry(now) ?? Number.POSITIVE_INFINITY) - now
       if (!(await pause(clock, Math.min(POLICY_LOOK_MS, Math.max(1, expiry)), signal))) return
+      if (clock.monotonic() - askedAt >= DESTINATION_LOOK_MS) {
+        askedAt = clock.monotonic()
+        await this.#askDestination()
+      }
       this.#onPolicy()
     }
+  }
+
+  /** A stream that states another region than before changes what may leave, as a new bundle does. */
+  async #askDestination(): Promise<void> {
+    const { destination, hub } = this.#deps
+    if (!hub.connected) return
+    try {
+      destination.learn((await hub.info()).hubRegion)
+    } catch {
+      // The stream is missing or the hub is slow: those who append notice, and ask anew before they go on.
+      return
+    }
+    if (destination.standing.kind === 'mismatch') this.#term?.end({ kind: 'policy' })
   }
 }
 

@@ -70,6 +70,8 @@ export type AgentOptions = {
   readonly name?: string
   readonly policy?: string
   readonly prefix?: string
+  /** `sz` unless told otherwise; null leaves it to what the stream states. */
+  readonly hubRegion?: string | null
 }
 
 export async function startAgent(options: AgentOptions): Promise<Agent> {
@@ -87,7 +89,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     nats: options.nats,
     prefix: options.prefix ?? '/',
     policies,
-    'hub-region': 'sz',
+    ...(options.hubRegion === null ? {} : { 'hub-region': options.hubRegion ?? 'sz' }),
     admin: `127.0.0.1:${port}`,
     'agent-name': options.name ?? 'a',
     'log-format': 'json',
