@@ -20,10 +20,12 @@ import { persisting } from './admin/local-target.ts'
 import { mountAdminApi } from './admin/routes.ts'
 import { type App, startApp } from './app.ts'
 import { contradictions, type GatewayConfig, gatewayConfig } from './config.ts'
+import { forgetForkedScript } from './workers/executable.ts'
 import { type Channel, ProcessLink, STOP_NOTE } from './workers/process-link.ts'
 import { startPrimary } from './workers/primary.ts'
 import { workerMethods } from './workers/worker-target.ts'
 
+forgetForkedScript()
 const loaded = configFromProcess(gatewayConfig)
 const { config, warnings } = loaded
 const { level, format } = config.log

@@ -2,6 +2,8 @@
 // Owns: copying them to an empty directory outside the checkout, asking each for its version, help and
 // configuration, and one run of the whole road with them (npm start -- --once). Does not own: building them (build.ts).
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { constants, copyFile, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -41,6 +43,7 @@ async function main(): Promise<number> {
       })
       if (!/^nats:$/m.test(stdout)) throw new Error(`${name} --print-config said "${stdout.slice(0, 200)}"`)
     }
+    await workersStart(join(bin, 'deltawatch-gateway'), bin)
     const [gateway, nats, ...etcd] = await freePorts(5)
     const { code } = await runTask(
       process.execPath,
@@ -59,6 +62,30 @@ async function main(): Promise<number> {
   } finally {
     await rm(away, { recursive: true, force: true })
   }
+}
+
+/** A gateway of two processes, both of them this very file; without a hub, which it does not need for that. */
+async function workersStart(gateway: string, cwd: string): Promise<void> {
+  const flags = ['--clusters', 'sz-edge-1=sz', '--nats', 'nats://127.0.0.1:4', '--hub-region', 'sz', '--auth', 'dev']
+  const more = ['--listen', '127.0.0.1:0', '--workers', '2', '--log-format', 'json']
+  const policies = ['--policies', join(ROOT, 'policies/regions')]
+  const child = spawn(gateway, [...flags, ...more, ...policies], { cwd, stdio: ['ignore', 'pipe', 'inherit'] })
+  const exited = once(child, 'exit')
+  let said = ''
+  const both = new Promise<boolean>((resolve) => {
+    const timer = setTimeout(() => resolve(false), 20_000)
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+      if (said.split('"event":"worker listening"').length <= 2) return
+      clearTimeout(timer)
+      resolve(true)
+    })
+  })
+  const well = await both
+  child.kill()
+  await exited
+  if (!well) throw new Error(`deltawatch-gateway --workers 2 said "${said.slice(-600)}"`)
+  process.stdout.write('deltawatch-gateway   two workers listened\n')
 }
 
 /** Held together until all are known, so that no two are the same. */

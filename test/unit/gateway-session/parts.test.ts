@@ -5,6 +5,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { type Key, prefixEnd } from '#protocol/bytes.ts'
 import type { KeyRange } from '#protocol/decode.ts'
+import { forgetForkedScript } from '#gateway/workers/executable.ts'
 import { mergeMetrics } from '#gateway/workers/merge-metrics.ts'
 import { FrameCache } from '#gateway/delivery/frame-cache.ts'
 import { InterestIndex } from '#gateway/delivery/interest.ts'
@@ -308,4 +309,13 @@ test('metrics of several workers: counters add up, gauges stay apart', () => {
   assert.match(merged, /^g\{c="1",worker="2"\} 3$/m)
   assert.match(merged, /^h_bucket\{le="\+Inf"\} 5$/m)
   assert.equal(merged.match(/# TYPE h histogram/g)?.length, 1)
+})
+
+test('a worker of a single executable forgets the script it was forked with; nobody else does', () => {
+  const argv = ['/bin/gw', '/bin/gw', '/bin/gw', '--workers', '2']
+  forgetForkedScript(argv, { executable: false, worker: true })
+  forgetForkedScript(argv, { executable: true, worker: false })
+  assert.equal(argv.length, 5)
+  forgetForkedScript(argv, { executable: true, worker: true })
+  assert.deepEqual(argv, ['/bin/gw', '/bin/gw', '--workers', '2'])
 })
