@@ -1,6 +1,7 @@
 // Bookmarks: proof of a position, sent at a pace and encoded once for all who stand at the same one.
 // Owns: when a channel is due, and the sharing. Refuses: positions (watch.ts knows them) and forcing a full connection.
-// Due: at most every second while positions move, at least every five when they do not. Rounds are cut into slices.
+// Due: at most every second while positions move, at least every five when they do not; the first
+// one right behind `watching`. Rounds are cut into slices.
 
 import { encodeCursor } from '#protocol/cursor.ts'
 import type { Channel } from './channel.ts'
@@ -19,6 +20,8 @@ export class Bookmarks {
   sent = 0
   readonly #deps: BookmarkDeps
   #queue: Watch[] = []
+  /** Watches whose clients do not know the view they are being sent. */
+  readonly #unnamed = new Set<Watch>()
   #running = false
 
   constructor(deps: BookmarkDeps) {
@@ -37,9 +40,24 @@ export class Bookmarks {
       channel.bookmarked = positions
       for (const watch of channel.watches) this.#queue.push(watch)
     }
-    if (this.#queue.length === 0 || this.#running) return
-    this.#running = true
-    this.#deps.soon(this.#run)
+    if (this.#queue.length > 0) this.#start()
+  }
+
+  /**
+   * Tells the view of a watch that was just answered, positions or none: without its tag a client that is cut off now
+   * could only begin anew.
+   */
+  first(watch: Watch): void {
+    this.#unnamed.delete(watch)
+    // An event stream tells its view in the id of every position.
+    const bytes = encode(watch, this.#deps.monotonic(), watch.subscriber.encoder.format !== 'event-stream')
+    if (bytes !== undefined) watch.subscriber.outlet.force(bytes)
+  }
+
+  /** The same, soon and once, after a resync that made the client forget the view. */
+  rename(watch: Watch): void {
+    this.#unnamed.add(watch)
+    this.#start()
   }
 
   /** One bookmark now, also on a connection that is full: the server is about to close it. */
@@ -48,7 +66,17 @@ export class Bookmarks {
     if (bytes !== undefined) watch.subscriber.outlet.force(bytes)
   }
 
+  #start(): void {
+    if (this.#running) return
+    this.#running = true
+    this.#deps.soon(this.#run)
+  }
+
   readonly #run = (): void => {
+    for (const watch of Array.from(this.#unnamed).slice(0, SLICE)) {
+      this.#unnamed.delete(watch)
+      if (!watch.subscriber.closed && watch.channel.watches.has(watch)) this.first(watch)
+    }
     // Positions move between slices, so sharing ends with each.
     const shared = new Map<string, Buffer | undefined>()
     const now = this.#deps.monotonic()
@@ -57,7 +85,7 @@ export class Bookmarks {
       const bytes = this.#bytes(watch, shared, now)
       if (bytes !== undefined && watch.subscriber.outlet.offer(bytes)) this.sent++
     }
-    if (this.#queue.length > 0) this.#deps.soon(this.#run)
+    if (this.#queue.length > 0 || this.#unnamed.size > 0) this.#deps.soon(this.#run)
     else this.#running = false
   }
 
@@ -70,9 +98,9 @@ export class Bookmarks {
   }
 }
 
-function encode(watch: Watch, now: number): Buffer | undefined {
+function encode(watch: Watch, now: number, empty = false): Buffer | undefined {
   const clusters = watch.bookmarkClusters(now)
-  if (clusters.size === 0) return undefined
+  if (clusters.size === 0 && !empty) return undefined
   const { viewTag, ch } = watch.channel
   const cursor = encodeCursor({ viewTag, positions: clusters })
   return watch.subscriber.encoder.bookmark(ch, cursor, clusters, viewTag)

@@ -77,6 +77,10 @@ export class Delivery implements Disposable {
       waiting: (reader, waits) => this.#waiting(reader, waits),
       onResync: deps.onResync,
       onOutcome: deps.onOutcome,
+      unnamed: (reader) => {
+        const watch = reader.subscriber.watchOf(reader)
+        if (watch !== undefined) this.bookmarks.rename(watch)
+      },
     }
     for (const source of deps.sources.list()) this.#attach(source)
     this.#added = deps.sources.onAdded((source) => {
@@ -139,6 +143,7 @@ export class Delivery implements Disposable {
       sources.map((source) => this.#feed(channel, source)),
       this.#deps.monotonic(),
     )
+    this.bookmarks.first(watch)
     return undefined
   }
 
@@ -296,6 +301,7 @@ export class Delivery implements Disposable {
       return { feed, held: reader, burst: reader === undefined ? undefined : burstBetween(bursts, reader.feed, feed) }
     })
     watch.reopen(feeds, this.#deps.monotonic())
+    this.bookmarks.first(watch)
     this.#release(
       old,
       [...held.values()].map((reader) => reader.feed),

@@ -108,6 +108,7 @@ export class Reader {
     if (chunk === undefined) {
       this.burst = undefined
       this.apply({ type: 'difference-end' })
+      this.subscriber.repaired(this)
       return 'again'
     }
     if (!this.subscriber.outlet.offer(chunk)) {

@@ -20,7 +20,13 @@ export interface SubscriberDeps {
   readonly waiting: (reader: Reader, waits: boolean) => void
   readonly onResync: (cluster: ClusterId, reason: ResyncReason) => void
   readonly onOutcome: (outcome: string) => void
+  /** The client forgot which view it is being sent. */
+  readonly unnamed: (reader: Reader) => void
 }
+
+/** Readers and ring revisions that may be served outside the pump's turns: work for microseconds. */
+const NEAR_READERS = 4
+const NEAR_REVISIONS = 64
 
 export class Subscriber {
   readonly outlet: Outlet
@@ -139,6 +145,12 @@ export class Subscriber {
     return this.#active.length === 0 ? 'idle' : 'again'
   }
 
+  /** A newcomer's first turn at once, where every reader lacks a few revisions at most; others wait for the pump. */
+  pumpNear(): void {
+    const readers = this.#active.length
+    if (readers > 0 && readers <= NEAR_READERS && this.#active.every(isNear)) this.pump(readers)
+  }
+
   watching(watch: Watch, clusters: WatchingFrame['clusters']): void {
     this.send({ type: 'watching', id: watch.id, ch: watch.channel.ch, clusters })
   }
@@ -149,10 +161,22 @@ export class Subscriber {
 
   resynced(reader: Reader, reason: ResyncReason): void {
     this.#deps.onResync(reader.feed.source.cluster, reason)
+    if (reason === 'policy' || reason === 'selector') this.#deps.unnamed(reader)
+  }
+
+  /** A shared difference was sent whole. */
+  repaired(reader: Reader): void {
+    this.#deps.unnamed(reader)
+  }
+
+  watchOf(reader: Reader): Watch | undefined {
+    const { cluster } = reader.feed.source
+    for (const watch of this.watches.values()) if (watch.readers.get(cluster) === reader) return watch
+    return undefined
   }
 
   busy(reader: Reader, what: 'snapshot' | 'replay'): void {
-    const watch = [...this.watches.values()].find((w) => w.readers.get(reader.feed.source.cluster) === reader)
+    const watch = this.watchOf(reader)
     const code = what === 'snapshot' ? ErrorCode.SnapshotBusy : ErrorCode.ReplayBusy
     const message = `${code.text} for cluster ${reader.feed.source.cluster}; it is tried again`
     this.send({
@@ -164,3 +188,6 @@ export class Subscriber {
     })
   }
 }
+
+const isNear = ({ state, feed }: Reader): boolean =>
+  state.kind === 'behind' && feed.source.nextIndex - state.index <= NEAR_REVISIONS
