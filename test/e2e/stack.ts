@@ -32,6 +32,10 @@ export type StackOptions = {
   readonly gatewayFlags?: readonly string[]
   /** Puts a fault proxy on each link: agent to etcd, agent to hub, gateway to hub. */
   readonly proxied?: boolean
+  /** Options of Node itself, such as an --import that runs before the program. */
+  readonly node?: { readonly agent?: readonly string[]; readonly gateway?: readonly string[] }
+  /** Settings of the agents that no flag has. */
+  readonly agentEnv?: Readonly<Record<string, string>>
   /** Default: both. */
   readonly start?: { readonly agents?: boolean; readonly gateway?: boolean }
 }
@@ -102,9 +106,16 @@ export class Stack implements AsyncDisposable {
       proxied === true
         ? { etcd: await this.#proxy(etcd.directUrl), hub: await this.#proxy(this.nats.directUrl) }
         : undefined
-    const etcdUrl = links === undefined ? etcd.clientUrl : `http://127.0.0.1:${links.etcd.port}`
-    const hubUrl = links === undefined ? this.nats.clientUrl : `nats://127.0.0.1:${links.hub.port}`
+    // The proxy stands before the first member; the others are reached past it.
+    const through = links === undefined ? etcd.clientUrl : etcd.directUrl.replace(/\d+$/, String(links.etcd.port))
+    const etcdUrl = [through, ...etcd.clientUrls.slice(1)].join(',')
+    const hubUrl = this.#hubUrls(links?.hub)
     this.clusters.push({ ...plan, etcd, agent: undefined, etcdUrl, hubUrl, links })
+  }
+
+  #hubUrls(link: TcpProxy | undefined): string {
+    const first = link === undefined ? this.nats.clientUrl : `nats://127.0.0.1:${link.port}`
+    return [first, ...this.nats.clientUrls.slice(1)].join(',')
   }
 
   get url(): string {
@@ -143,7 +154,7 @@ export class Stack implements AsyncDisposable {
     return [
       'gateway/main.ts',
       ...flags({
-        nats: this.gatewayLink === undefined ? this.nats.clientUrl : `nats://127.0.0.1:${this.gatewayLink.port}`,
+        nats: this.#hubUrls(this.gatewayLink),
         listen: `127.0.0.1:${this.#gatewayPort}`,
         clusters: this.clusters.map((c) => `${c.cluster}=${c.region}`).join(','),
         'hub-region': 'sz',
@@ -158,7 +169,7 @@ export class Stack implements AsyncDisposable {
 
   async startAgent(cluster: Cluster): Promise<Server> {
     const args = this.agentArgs(cluster)
-    const server = this.#owned.use(await service(`agent ${cluster.cluster}`, args, /"event":"starting"/))
+    const server = this.#owned.use(await this.#agent(`agent ${cluster.cluster}`, args))
     cluster.agent = server
     return server
   }
@@ -167,11 +178,17 @@ export class Stack implements AsyncDisposable {
   async startRival(cluster: Cluster, name: string): Promise<Server> {
     const direct = { ...cluster, etcdUrl: cluster.etcd.directUrl, hubUrl: this.nats.directUrl }
     const args = this.agentArgs(direct, ['--agent-name', name])
-    return this.#owned.use(await service(`agent ${cluster.cluster} ${name}`, args, /"event":"starting"/))
+    return this.#owned.use(await this.#agent(`agent ${cluster.cluster} ${name}`, args))
+  }
+
+  #agent(name: string, args: readonly string[]): Promise<Server> {
+    const { node, agentEnv } = this.#options
+    return service(name, args, /"event":"starting"/, node?.agent, agentEnv)
   }
 
   async startGateway(): Promise<Server> {
-    this.gateway = this.#owned.use(await service('gateway', this.gatewayArgs(), /"event":"listening"/))
+    const args = this.gatewayArgs()
+    this.gateway = this.#owned.use(await service('gateway', args, /"event":"listening"/, this.#options.node?.gateway))
     return this.gateway
   }
 
@@ -186,13 +203,19 @@ export class Stack implements AsyncDisposable {
   }
 }
 
-function service(name: string, args: readonly string[], ready: RegExp): Promise<Server> {
+function service(
+  name: string,
+  args: readonly string[],
+  ready: RegExp,
+  node: readonly string[] = [],
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Server> {
   return startServer({
     name,
     command: process.execPath,
-    args: args.map((arg) => (arg.endsWith('/main.ts') ? join(root, arg) : arg)),
+    args: [...node, ...args.map((arg) => (arg.endsWith('/main.ts') ? join(root, arg) : arg))],
     // Settings of the developer's own services must not reach the ones under test.
-    env: { PATH: '/usr/bin:/bin', HOME: '/nonexistent' },
+    env: { PATH: '/usr/bin:/bin', HOME: '/nonexistent', ...settings },
     ready: (process) => process.waitForLine(ready),
   })
 }
