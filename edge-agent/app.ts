@@ -12,6 +12,8 @@ import type { Logger } from '#kit/logger.ts'
 import type { Metrics } from '#kit/metrics.ts'
 import { openNats } from '#kit/nats.ts'
 import type { Random } from '#kit/random.ts'
+import { openTracing } from '#kit/telemetry/open.ts'
+import type { Tracer } from '#kit/telemetry/tracer.ts'
 import { toHex } from '#protocol/bytes.ts'
 import { parseClusterId } from '#protocol/subjects.ts'
 import { type AgentConfig, type LogConfig, logsOf } from './config.ts'
@@ -24,6 +26,7 @@ import { RelayStatus } from './relay-status.ts'
 import { scopeOf } from './scope.ts'
 import { shareHub, type SharedHub } from './uplink/connection.ts'
 import { createLogStream } from './uplink/create-stream.ts'
+import { EntryTracer } from './uplink/entry-trace.ts'
 import { openHubLog } from './uplink/hub.ts'
 import { HubError, type HubLog } from './uplink/ports.ts'
 import { Endpoints } from './watch/endpoints.ts'
@@ -82,10 +85,11 @@ export async function startApp(config: AgentConfig, deps: AppDeps): Promise<App>
     }),
   )
   const hub = await lifecycle.start('hub', () => shareHub(link))
+  const { tracer } = await lifecycle.start('tracing', () => openTracing(config.tracing, 'deltawatch-agent', deps))
   const agentMetrics = declareAgentMetrics(metrics)
   const logs: RunningLog[] = []
   for (const log of logsOf(config)) {
-    const running = openLog(log, config, { ...deps, hub, keys, policies, agentName, agentMetrics })
+    const running = openLog(log, config, { ...deps, hub, keys, policies, agentName, agentMetrics, tracer })
     logs.push(running)
     await lifecycle.start(`relay ${log.cluster}`, () => startRelay(running.relay))
   }
@@ -109,6 +113,7 @@ type LogDeps = AppDeps & {
   readonly policies: BundleHolder
   readonly agentName: string
   readonly agentMetrics: AgentMetrics
+  readonly tracer: Tracer | undefined
 }
 
 function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog {
@@ -182,6 +187,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
         }),
       status,
       counters: bindCounters(agentMetrics, cluster, logger, clock),
+      traces: deps.tracer === undefined ? undefined : new EntryTracer(deps.tracer, cluster, log.region),
     },
   )
   readGauges(agentMetrics, cluster, relay, status, clock)

@@ -5,7 +5,7 @@
 import * as z from 'zod'
 import { defineConfig } from '#kit/config/definition.ts'
 import { address, byteSize, duration, field, secret } from '#kit/config/fields.ts'
-import { breakerSection, logSection, natsSection, processSection } from '#kit/config/sections.ts'
+import { breakerSection, logSection, natsSection, processSection, tracingSection } from '#kit/config/sections.ts'
 
 const MINUTE_MS = 60_000
 const MIB = 1024 * 1024
@@ -159,6 +159,10 @@ const schema = z.strictObject({
     .prefault({}),
   logs: moreLogs,
   breaker: breakerSection,
+  tracing: tracingSection({
+    fallback: 0.01,
+    means: 'share of the entries with events that begin a trace; gateways go on with those and with no others',
+  }),
   log: logSection,
   process: processSection,
 })

@@ -29,6 +29,7 @@ import { pause } from './pause.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { RelayStatus } from './relay-status.ts'
 import { Upkeep } from './upkeep.ts'
+import type { EntryTracer } from './uplink/entry-trace.ts'
 import type { HubLog } from './uplink/ports.ts'
 import { entryLimit } from './uplink/retention.ts'
 import { LogSession, type SessionEnd, SessionEnded } from './uplink/session.ts'
@@ -63,6 +64,7 @@ export type TermDeps = {
   readonly connect: (endpoint: string) => EtcdMember
   readonly status: RelayStatus
   readonly counters: RelayCounters
+  readonly traces?: EntryTracer | undefined
 }
 
 export type TermEnd =
@@ -124,6 +126,7 @@ export class Term {
         random,
         onEased: () => this.#ease(),
         onAppended: (entry) => counters.appended(entry),
+        traces: deps.traces,
       },
     )
     const shared = { clock, random, logger, hub, status, counters, session: this.#session, egress: this.#egress }

@@ -11,11 +11,13 @@ import type { Logger } from '#kit/logger.ts'
 import type { Metrics } from '#kit/metrics.ts'
 import { openNats } from '#kit/nats.ts'
 import type { Random } from '#kit/random.ts'
+import { openTracing } from '#kit/telemetry/open.ts'
 import { parseClusterId, parseRegion } from '#protocol/subjects.ts'
 import { type Auth, openAuth } from './auth/open.ts'
 import type { GatewayConfig } from './config.ts'
 import { LocalTarget } from './admin/local-target.ts'
 import type { AdminTarget } from './admin/target.ts'
+import { EventTraces } from './delivery/event-traces.ts'
 import { publishRevocation } from './auth/revocation-bucket.ts'
 import type { Revocation } from './auth/revocations.ts'
 import type { ProcessLink } from './workers/process-link.ts'
@@ -65,6 +67,8 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
   const link = await lifecycle.start('nats', () =>
     openNats(natsOptions(config.nats, { name: 'deltawatch-gateway', inboxPrefix }), { logger, clock, random, metrics }),
   )
+  const { tracer } = await lifecycle.start('tracing', () => openTracing(config.tracing, 'deltawatch-gateway', deps))
+  const traces = tracer === undefined ? undefined : new EventTraces(tracer, clock)
   const sources = await lifecycle.start('sources', () => {
     const { ring, ringRevisions, state, staging, hold } = config.memory
     const bounds = { ringBytes: ring, ringRevisions, stateBytes: state, stagingBytes: staging, holdBytes: hold }
@@ -76,6 +80,7 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
       logger,
       metrics,
       bounds,
+      traces,
       createStreams: config.createStreams ? { hubRegion: config.hubRegion } : undefined,
     })
   })
@@ -124,6 +129,7 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
           logger,
           metrics,
           health,
+          traces,
           ...(deps.link === undefined
             ? {}
             : { subjects: new RemoteSubjectCounts(deps.link), tickets: new RemoteTickets(deps.link) }),

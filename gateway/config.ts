@@ -5,7 +5,7 @@
 import * as z from 'zod'
 import { defineConfig } from '#kit/config/definition.ts'
 import { address, byteSize, duration, field, secret } from '#kit/config/fields.ts'
-import { logSection, natsSection, processSection } from '#kit/config/sections.ts'
+import { logSection, natsSection, processSection, tracingSection } from '#kit/config/sections.ts'
 import { DEFAULT_LIMITS as LIMITS } from './session/limits.ts'
 import { isLoopback } from './session/origin.ts'
 
@@ -145,6 +145,7 @@ const schema = z.strictObject({
     .describe('goodbyes are spread over this when stopping'),
   limits,
   memory,
+  tracing: tracingSection({ fallback: 1, means: 'share of the traces begun by agents that this gateway goes on with' }),
   log: logSection,
   process: processSection,
 })

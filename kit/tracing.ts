@@ -1,8 +1,9 @@
 // W3C trace context, parsed and written by hand, so that a trace can cross etcd, NATS and WebSocket boundaries.
 // Owns: the `traceparent` format and its way in and out of a header map; child contexts.
 // Does not own: spans, sampling decisions of a backend, or exporting. Without a traceparent nothing is recorded or sent.
-// A NATS server whose account sets msg_trace reacts to a sampled traceparent with trace events of its own: the
-// `sampled` flag is a cost switch there, which is why `inject` never sets it by itself.
+// A NATS server (2.11 and later) whose account sets msg_trace reacts to a sampled traceparent with trace events of its
+// own: the `sampled` flag is a cost switch there, which is why `inject` never sets it by itself, and why only sampled log
+// entries carry the header at all. The header is stored with the entry and compared by nobody: it is no message id.
 
 import type { Random } from './random.ts'
 

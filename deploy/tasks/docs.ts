@@ -11,6 +11,7 @@ import { sessionMetrics } from '#gateway/session/metrics.ts'
 import { declareUpstreamMeters } from '#gateway/upstream/metrics.ts'
 import { renderReference } from '#kit/config/reference.ts'
 import { createMetrics, type Metrics } from '#kit/metrics.ts'
+import { declareTraceMetrics } from '#kit/telemetry/metrics.ts'
 import { policyReference } from '#policies/engine/reference.ts'
 import { Close, type Code, ErrorCode, retryFor } from '#protocol/codes.ts'
 import { ROOT } from './spawn.ts'
@@ -50,6 +51,7 @@ function renderMetrics(): string {
   const service = (title: string, declare: (metrics: Metrics) => void): string[] => {
     const metrics = createMetrics({})
     declare(metrics)
+    declareTraceMetrics(metrics)
     const rows = metrics
       .catalogue()
       .map(({ name, type, labels, help }) => `| \`${name}\` | ${type} | ${labels.join(', ')} | ${help} |`)

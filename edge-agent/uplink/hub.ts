@@ -4,6 +4,7 @@
 
 import { headers, type Msg, type NatsConnection, type Subscription } from '@nats-io/transport-node'
 import { errorMessage } from '#kit/errors.ts'
+import { injectTrace } from '#kit/tracing.ts'
 import { isEntryId, isEpoch, type Mark } from '#protocol/log/entry.ts'
 import { HUB_REGION_KEY } from '#protocol/log/stream.ts'
 import { parseRevision } from '#protocol/revision.ts'
@@ -87,12 +88,13 @@ export function openHubLog(connection: HubConnection, cluster: ClusterId, timeou
         throw new HubError('unexpected', `MSG.GET of ${stream} ${seq}: ${e.message}`)
       }
     },
-    append: async (entry, expectedSeq) => {
+    append: async (entry, expectedSeq, trace) => {
       const nc = connection.current
       if (nc === undefined) return { kind: 'lost', reason: 'disconnected' }
       const expectation = headers()
       expectation.set(EXPECTED_LAST, String(expectedSeq))
       expectation.set(EXPECTED_STREAM, stream)
+      injectTrace(trace, expectation)
       try {
         const reply = await nc.request(subject, entry, { timeout: timeouts.appendMs, headers: expectation })
         return readAck(reply.data)

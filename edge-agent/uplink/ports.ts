@@ -4,6 +4,7 @@
 
 import type { Mark, Lineage } from '#protocol/log/entry.ts'
 import { DeltawatchError } from '#kit/errors.ts'
+import type { TraceContext } from '#kit/tracing.ts'
 import type { RevisionRecord } from '#protocol/log/entry.ts'
 import type { Revision } from '#protocol/revision.ts'
 import type { ChangedRevision } from '../egress/change.ts'
@@ -65,8 +66,11 @@ export interface HubLog {
   info(): Promise<StreamInfo>
   /** From the leader, never a replica; undefined when there is no message at this sequence. */
   message(seq: number): Promise<Uint8Array | undefined>
-  /** Never rejects. `expectedSeq` is the stream's last sequence for the entry to be stored. */
-  append(entry: Uint8Array, expectedSeq: number): Promise<AppendResult>
+  /**
+   * Never rejects. `expectedSeq` is the stream's last sequence for the entry to be stored. `trace`: a sampled entry says
+   * so in its header, for readers that go on with the trace; nothing else depends on it.
+   */
+  append(entry: Uint8Array, expectedSeq: number, trace?: TraceContext): Promise<AppendResult>
   publishMark(mark: Mark): void
   /** Resolves when connected; rejects when the signal aborts. */
   ready(signal: AbortSignal): Promise<void>

@@ -9,6 +9,7 @@ import { compareRevisions, maxRevision, REVISION_ZERO, type Revision, revisionDi
 import type { Clock } from '#kit/clock.ts'
 import type { Random } from '#kit/random.ts'
 import { Composer, HEAD_BYTES, type Identity } from './composer.ts'
+import type { EntryTracer } from './entry-trace.ts'
 import { type AppendResult, HubError, type HubLog, type LineageTrail, type Outgoing } from './ports.ts'
 import { LiveQueue, type Taken } from './queue.ts'
 import { AppendWindow, type WindowLimits, type WindowStart } from './window.ts'
@@ -48,6 +49,8 @@ export type SessionDeps = {
   /** After something was acknowledged: back-pressure may ease. */
   readonly onEased: () => void
   readonly onAppended: (entry: AppendedEntry) => void
+  /** Undefined: nothing is traced. */
+  readonly traces?: EntryTracer | undefined
 }
 
 /** Checkpoint parts; live entries are made here from the queue. */
@@ -323,7 +326,9 @@ export class LogSession {
       events: origin.events,
       residenceMs: sentAt - origin.oldestArrival,
     }
-    void hub.append(bytes, claim.expectedSeq).then((result) => {
+    const trace = this.#deps.traces?.begin(body, { ...origin, bytes: bytes.length, sentAt })
+    void hub.append(bytes, claim.expectedSeq, trace?.context).then((result) => {
+      trace?.end(result, clock.monotonic())
       if (this.#end !== undefined) return
       if (origin.isPart) this.#partsInFlight--
       const ackMs = clock.monotonic() - sentAt

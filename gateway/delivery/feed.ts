@@ -21,6 +21,8 @@ export type Tick = {
   readonly from: number
   /** Where a reader stands that got everything before this tick. */
   readonly before: Position
+  /** Its newest revision. */
+  readonly through: Revision
   readonly bytes: Buffer
   readonly events: number
   readonly frames: number
@@ -74,6 +76,7 @@ export class Feed {
   #pendingEvents = 0
   #pendingFrom = 0
   #pendingBefore: Position | undefined
+  #pendingThrough: Revision = REVISION_ZERO
   #pendingSince = 0
   #pendingAgentAt = 0
 
@@ -142,6 +145,7 @@ export class Feed {
       this.#pendingSince = revision.arrivedAt
       this.#pendingAgentAt = revision.agentAtMs
     }
+    this.#pendingThrough = revision.revision
     this.#pending.push(encoded.frame)
     this.#pendingBytes += encoded.frame.length
     this.#pendingEvents += encoded.events
@@ -204,6 +208,7 @@ export class Feed {
       seq: this.seq,
       from: this.#pendingFrom,
       before: this.#pendingBefore as Position,
+      through: this.#pendingThrough,
       bytes: joinFrames(this.#pending),
       events: this.#pendingEvents,
       frames: this.#pending.length,

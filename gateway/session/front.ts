@@ -16,6 +16,7 @@ import type { ClusterId } from '#protocol/subjects.ts'
 import type { Authenticator } from '../auth/principal.ts'
 import { LocalTickets, type Tickets } from '../auth/tickets.ts'
 import { Delivery, type DeliveryOptions } from '../delivery/delivery.ts'
+import type { EventTraces } from '../delivery/event-traces.ts'
 import { ByteBudget } from '../delivery/outlet.ts'
 import type { PolicySource } from '../delivery/policy-port.ts'
 import type { Sources } from '../delivery/ports.ts'
@@ -53,6 +54,8 @@ export interface FrontDeps {
   readonly health: Health
   readonly subjects?: SubjectCounts
   readonly tickets?: Tickets
+  /** Undefined: nothing is traced. */
+  readonly traces?: EventTraces | undefined
 }
 
 export interface Front extends AsyncDisposable {
@@ -103,7 +106,7 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
     policy: () => policy.current,
   })
   const admissions = new Admissions(options.limits, deps.subjects ?? new LocalSubjectCounts())
-  bindDeliveries(deps.metrics, delivery, meters, clock)
+  bindDeliveries(deps.metrics, delivery, meters, clock, deps.traces)
   bindGauges(deps.metrics, { delivery, sessions, admissions, budget })
   const policyChanges = policy.onChange(() => sessions.reclass())
   let draining = false

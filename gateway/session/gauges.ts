@@ -5,6 +5,7 @@
 import type { Clock } from '#kit/clock.ts'
 import type { BoundHistogram, Metrics } from '#kit/metrics.ts'
 import type { Delivery } from '../delivery/delivery.ts'
+import type { EventTraces } from '../delivery/event-traces.ts'
 import type { ByteBudget } from '../delivery/outlet.ts'
 import type { Admissions } from './admission.ts'
 import type { SessionMetrics } from './metrics.ts'
@@ -33,7 +34,13 @@ export function bindGauges(metrics: Metrics, { delivery, sessions, admissions, b
   gauge('deltawatch_pump_queue', 'Subscribers waiting for a turn to catch up.', () => delivery.pump.queued)
 }
 
-export function bindDeliveries(metrics: Metrics, delivery: Delivery, meters: SessionMetrics, clock: Clock): void {
+export function bindDeliveries(
+  metrics: Metrics,
+  delivery: Delivery,
+  meters: SessionMetrics,
+  clock: Clock,
+  traces: EventTraces | undefined,
+): void {
   const counter = (name: string, help: string) => metrics.counter({ name, help })
   const deliveries = counter('deltawatch_deliveries_total', 'Revisions written to live subscribers.')
   const writes = counter('deltawatch_writes_total', 'Socket writes to live subscribers.')
@@ -55,6 +62,7 @@ export function bindDeliveries(metrics: Metrics, delivery: Delivery, meters: Ses
       }
       histograms.set(cluster, pair)
     }
+    traces?.delivered(feed, tick, served, held)
     pair.gateway.observe((clock.monotonic() - tick.arrivedAt) / 1000)
     // Two machines' clocks: a skew shows as an offset, never as a negative time.
     if (tick.agentAtMs > 0) pair.total.observe(Math.max(0, clock.now() - tick.agentAtMs) / 1000)

@@ -14,7 +14,8 @@ import { errorCode } from '#kit/errors.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Random } from '#kit/random.ts'
 import { fullJitter } from '#kit/resilience.ts'
-import type { AgentState, Mark } from '#protocol/log/entry.ts'
+import type { AgentState, LogEntry, Mark, RevisionRecord } from '#protocol/log/entry.ts'
+import type { EventTraces } from '../delivery/event-traces.ts'
 import type { ClusterView } from '../view/cluster-view.ts'
 import type { Demand } from '../view/contract.ts'
 import { findStart } from './bootstrap.ts'
@@ -52,6 +53,8 @@ export type FollowerDeps = {
   readonly logger: Logger
   readonly meters: ClusterMeters
   readonly times: FollowerTimes
+  /** Undefined: nothing is traced. */
+  readonly traces?: EventTraces | undefined
 }
 
 /** Entries older than this when they arrive are a backlog. */
@@ -265,12 +268,29 @@ export class Follower implements AsyncDisposable {
     const step = { entry, message: data, owned, position: state.revision, completed, arrivedAt: now }
     if (entry.kind === 'events') for (const record of entry.revisions) meters.events.inc(record.events.length)
     else if (completed !== undefined) meters.events.inc(completed.events.length)
-    const demand = view.apply(step, now - age)
+    const demand =
+      message.trace === undefined
+        ? view.apply(step, now - age)
+        : this.#traced(message, entry, completed, { arrivedAt: now, age }, () => view.apply(step, now - age))
     if (demand !== undefined) return this.#obey(demand)
     if (chain.positioned && !view.core.resyncing) index.note(state)
     this.#showBacklog(message.pending > 0 && age > BACKLOG_MS)
     const mark = this.#gate.reached(this.#last)
     return mark !== undefined && this.#prove(mark)
+  }
+
+  #traced(
+    { trace, seq, data }: StoredMessage,
+    entry: LogEntry,
+    completed: RevisionRecord | undefined,
+    when: { readonly arrivedAt: number; readonly age: number },
+    apply: () => Demand | undefined,
+  ): Demand | undefined {
+    const { traces, view } = this.#deps
+    const last = completed === undefined ? [] : [completed]
+    const revisions = entry.kind === 'events' ? entry.revisions : last
+    const read = { trace, seq, bytes: data.length, epoch: entry.epoch, revisions, ...when }
+    return traces === undefined ? apply() : traces.read(view, read, apply)
   }
 
   /** Ms since the entry was news. At the log's end it is news now, whatever the hub's clock says. */

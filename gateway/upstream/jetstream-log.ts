@@ -31,6 +31,8 @@ export type JetStreamLogOptions = {
   /** How to create the stream when it is missing; undefined: it is the operator's matter. */
   readonly create: LogStreamConfig | undefined
   readonly bounds?: PullBounds
+  /** Entries are handed on with their trace context. */
+  readonly traced?: boolean
 }
 
 const STREAM_NOT_FOUND = 10059
@@ -91,7 +93,16 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
   const follow = async (fromSeq: number, sink: Sink, signal: AbortSignal): Promise<ReadingResult> => {
     signal.throwIfAborted()
     const { nc, name } = await openConsumer(fromSeq, signal)
-    const reading = new PullReading({ nc, inboxPrefix, stream, consumer: name, sink, bounds, clock })
+    const reading = new PullReading({
+      nc,
+      inboxPrefix,
+      stream,
+      consumer: name,
+      sink,
+      bounds,
+      clock,
+      traced: options.traced,
+    })
     const listening = watch.onDown(() => reading.end({ end: 'disconnected' }))
     const stop = (): void => reading.end({ end: 'stopped' })
     signal.addEventListener('abort', stop, { once: true })

@@ -3,6 +3,7 @@
 // Refuses: NATS. jetstream-log.ts is the real one; tests of the follower use one in memory.
 
 import type { DeltawatchError } from '#kit/errors.ts'
+import type { TraceContext } from '#kit/tracing.ts'
 
 export type StoredMessage = {
   readonly seq: number
@@ -12,6 +13,8 @@ export type StoredMessage = {
   readonly storedAtMs: number
   /** Messages the hub knew behind this one when it sent it. */
   readonly pending: number
+  /** Of a sampled entry, when the reading was asked for it. */
+  readonly trace?: TraceContext | undefined
 }
 
 export type StreamFacts = {

@@ -8,6 +8,7 @@
 import { createInbox, type Msg, type NatsConnection, type Subscription } from '@nats-io/transport-node'
 import type { Clock } from '#kit/clock.ts'
 import { DeltawatchError } from '#kit/errors.ts'
+import { extractTrace } from '#kit/tracing.ts'
 import type { ReadingResult, Sink } from './log-stream.ts'
 
 export class ReadingError extends DeltawatchError {}
@@ -33,6 +34,8 @@ export type ReadingOptions = {
   readonly sink: Sink
   readonly bounds: PullBounds
   readonly clock: Clock
+  /** Looks for the trace context in each message's headers. */
+  readonly traced?: boolean | undefined
   /** One request for what is there now, then the reading is over; `delivered` counts on from the reading before. */
   readonly once?: { readonly delivered: number }
 }
@@ -125,7 +128,9 @@ export class PullReading {
       if (--head.remaining === 0) this.#requests.shift()
     }
     const { seq, storedAtMs, pending } = place
-    if (this.#options.sink({ seq, data: plainView(message.data), storedAtMs, pending })) {
+    const trace =
+      this.#options.traced === true && message.headers !== undefined ? extractTrace(message.headers) : undefined
+    if (this.#options.sink({ seq, data: plainView(message.data), storedAtMs, pending, trace })) {
       return this.end({ end: 'stopped' })
     }
     this.#request()

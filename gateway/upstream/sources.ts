@@ -10,6 +10,7 @@ import type { NatsLink } from '#kit/nats.ts'
 import type { Random } from '#kit/random.ts'
 import { DEFAULT_LOG_BYTES, DEFAULT_MAX_MESSAGE_BYTES, streamConfig } from '#protocol/log/stream.ts'
 import type { ClusterId, Region } from '#protocol/subjects.ts'
+import type { EventTraces } from '../delivery/event-traces.ts'
 import type { ClusterSource, Sources } from '../delivery/ports.ts'
 import { ClusterView } from '../view/cluster-view.ts'
 import type { StatusLimits } from '../view/status.ts'
@@ -45,6 +46,8 @@ export type SourcesOptions = {
   readonly times?: FollowerTimes
   readonly pull?: PullBounds
   readonly maxReplays?: number
+  /** Undefined: nothing is traced. */
+  readonly traces?: EventTraces | undefined
   /** Dev mode: create missing streams with this many bytes. Undefined: never create one. */
   readonly createStreams?:
     | { readonly maxBytes?: number; readonly maxMessageBytes?: number; readonly hubRegion?: string }
@@ -102,6 +105,7 @@ export class LogSources implements Sources, AsyncDisposable {
       cluster,
       clock,
       create,
+      traced: this.#options.traces !== undefined,
       ...(pull === undefined ? {} : { bounds: pull }),
     })
     const followed = followCluster(cluster, region, log, this.#meters.forCluster(cluster), this.#options)
@@ -134,7 +138,7 @@ const close = async (followed: Followed): Promise<void> => {
 
 export type FollowOptions = Pick<
   SourcesOptions,
-  'clock' | 'random' | 'logger' | 'bounds' | 'limits' | 'times' | 'maxReplays'
+  'clock' | 'random' | 'logger' | 'bounds' | 'limits' | 'times' | 'maxReplays' | 'traces'
 >
 
 /** View and follower of one cluster on any log. */
@@ -166,7 +170,8 @@ export function followCluster(
     },
   })
   const times = options.times ?? DEFAULT_FOLLOWER_TIMES
-  const follower = new Follower({ log, view, index, clock, random, logger, meters, times })
+  const { traces } = options
+  const follower = new Follower({ log, view, index, clock, random, logger, meters, times, traces })
   const replay = new LogReplay({
     log,
     index,

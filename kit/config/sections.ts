@@ -1,5 +1,6 @@
 // Sections that both services have, so that the same thing has the same name and default in both files.
-// Owns: the hub connection, logging, circuit breakers, and the process itself. Services nest these in their own schema.
+// Owns: the hub connection, logging, tracing, circuit breakers, and the process itself. Services nest these in their own
+// schema.
 
 import * as z from 'zod'
 import type { NatsOptions } from '../nats-options.ts'
@@ -20,6 +21,28 @@ export const logSection = z
       .describe('JSON lines, or one readable line each; auto is readable on a terminal and JSON otherwise'),
   })
   .prefault({})
+
+/** `share`: what the ratio means to this service, and its default. */
+export function tracingSection(share: { readonly fallback: number; readonly means: string }) {
+  return z
+    .strictObject({
+      endpoint: field(z.url({ protocol: /^https?$/ }), {
+        expect: 'the http(s) address of a collector that takes OTLP',
+        example: 'http://127.0.0.1:4318/v1/traces',
+      })
+        .optional()
+        .describe('collector that spans are sent to by OTLP over HTTP; absent: nothing is traced'),
+      sample: field(z.number().min(0).max(1), { expect: 'a share from 0 to 1', example: '0.01' })
+        .default(share.fallback)
+        .describe(share.means),
+      env: field(z.string().regex(/^[\w.-]{1,64}$/), { expect: '1 to 64 of A-Z a-z 0-9 . _ -', example: 'production' })
+        .optional()
+        .describe('attribute `env` of every span'),
+      canary: z.boolean().default(false).describe('attribute `canary` of every span'),
+      headers: secret().optional().describe('headers for the collector, one `name: value` a line'),
+    })
+    .prefault({})
+}
 
 const natsTls = z.strictObject({
   caFile: z
@@ -90,6 +113,7 @@ export const processSection = z
   .prefault({})
 
 export type LogSection = z.output<typeof logSection>
+export type TracingSection = z.output<ReturnType<typeof tracingSection>>
 export type NatsSection = z.output<typeof natsSection>
 export type BreakerSection = z.output<typeof breakerSection>
 
