@@ -14,12 +14,17 @@ const SUITES = {
   integration: ['integration'],
   e2e: ['e2e'],
   faults: ['faults'],
+  mutation: ['mutation'],
 } as const
 type Suite = keyof typeof SUITES
+
+const LONG: ReadonlySet<Suite> = new Set(['faults', 'mutation'])
 
 const DEFAULT: readonly Suite[] = ['unit', 'integration', 'e2e']
 /** One file, all its tests together. Long enough for a loaded machine, short enough that a hang is found. */
 const FILE_TIMEOUT_MS = 240_000
+/** These run their scenarios one after another in one file. */
+const LONG_FILE_TIMEOUT_MS = 900_000
 
 const isSuite = (name: string): name is Suite => Object.hasOwn(SUITES, name)
 
@@ -64,7 +69,7 @@ async function main(args: readonly string[]): Promise<number> {
     [
       '--test',
       '--test-reporter=spec',
-      `--test-timeout=${FILE_TIMEOUT_MS}`,
+      `--test-timeout=${chosen.some((suite) => LONG.has(suite)) ? LONG_FILE_TIMEOUT_MS : FILE_TIMEOUT_MS}`,
       `--test-concurrency=${Math.max(2, availableParallelism())}`,
       ...options,
       ...files,

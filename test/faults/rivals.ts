@@ -37,3 +37,9 @@ export async function quarrel(world: World): Promise<void> {
   await flapping.done
   await world.writes(40)
 }
+
+/** Both lead for as long as they live: what one appends, the other finds at its place. */
+export async function twoLeaders(world: World): Promise<void> {
+  await using _rival = await world.stack.startRival(world.cluster, `rival-${world.roll(1e6)}`)
+  await world.writes(200 + world.roll(100))
+}

@@ -2,6 +2,7 @@
 // Owns: the order within a scenario, its line of output, and keeping what explains a failure.
 // Refuses: the command line (main.ts) and the fixed selection of npm test (faults.test.ts).
 
+import type { StackOptions } from '../e2e/stack.ts'
 import { Verdict } from '../judge/verdict.ts'
 import type { Scenario } from './scenarios.ts'
 import { World } from './world.ts'
@@ -12,31 +13,46 @@ export type RunOptions = {
   /** Operations of the writer's transactions; soaks use large ones. Default 5. */
   readonly maxOps?: number
   readonly perSecond?: number
+  readonly concurrency?: number
+  /** Time to catch up after a round. */
+  readonly settleWithinMs?: number
+  /** On top of what the scenario asks of the stack. */
+  readonly stack?: StackOptions
 }
 
 export type Outcome = {
   readonly verdict: Verdict
+  /** The scenario could not be played, or nothing caught up afterwards. What is there is judged all the same. */
   readonly error: Error | undefined
   readonly dump: string | undefined
 }
 
 export async function runScenario(scenario: Scenario, options: RunOptions): Promise<Outcome> {
-  const { seed, rounds, maxOps = 5, perSecond = 250 } = options
-  await using world = await World.start({ seed, writer: { maxOps, perSecond, ...scenario.writer } })
-  let verdict = new Verdict()
+  const { seed, rounds, maxOps = 5, perSecond = 250, concurrency = 4 } = options
+  await using world = await World.start({
+    seed,
+    writer: { maxOps, perSecond, concurrency, ...scenario.writer },
+    stack: { ...scenario.stack, ...options.stack },
+    ...(options.settleWithinMs === undefined ? {} : { settleWithinMs: options.settleWithinMs }),
+  })
+  let error: Error | undefined
   try {
     for (let round = 0; round < rounds; round++) {
       world.judged.writer.start()
       await scenario.round(world)
       await world.settle()
     }
-    verdict = await world.verdict(scenario.allowed ?? {})
-  } catch (error) {
-    const dump = await world.dump(scenario.name)
-    return { verdict, error: error instanceof Error ? error : new Error(String(error)), dump }
+  } catch (cause) {
+    error = cause instanceof Error ? cause : new Error(String(cause))
   }
-  const dump = verdict.failed > 0 ? await world.dump(scenario.name) : undefined
-  return { verdict, error: undefined, dump }
+  let verdict = new Verdict()
+  try {
+    verdict = await world.verdict(scenario.allowed ?? {})
+  } catch (cause) {
+    error ??= cause instanceof Error ? cause : new Error(String(cause))
+  }
+  const dump = error !== undefined || verdict.failed > 0 ? await world.dump(scenario.name) : undefined
+  return { verdict, error, dump }
 }
 
 /** One line per scenario: what was judged, and what was found. */

@@ -3,9 +3,12 @@
 // Refuses: starting and judging (world.ts, run.ts). A scenario leaves everything healed or killed things restarted.
 
 import { setTimeout as wait } from 'node:timers/promises'
+import { backlog, brokenCatchUp, fragments } from './catching-up.ts'
 import { compactionAtTheCursor, restoreBehind, restorePast } from './histories.ts'
 import { largeValues, rangeDelete } from './large.ts'
-import { quarrel, sleepingLeader } from './rivals.ts'
+import { quarrel, sleepingLeader, twoLeaders } from './rivals.ts'
+import { straggler } from './straggler.ts'
+import type { StackOptions } from '../e2e/stack.ts'
 import type { WriterOptions } from '../judge/writer.ts'
 import type { TcpProxy } from '../support/tcp-proxy.ts'
 import type { Allowed, World } from './world.ts'
@@ -15,6 +18,7 @@ export type Scenario = {
   readonly about: string
   readonly allowed?: Allowed
   readonly writer?: Partial<WriterOptions>
+  readonly stack?: StackOptions
   /** One round under load; `settle` follows. */
   round(world: World): Promise<void>
 }
@@ -129,6 +133,16 @@ export const SCENARIOS: readonly Scenario[] = [
     round: sleepingLeader,
   },
   { name: 'quarrel', about: 'two agents, killed in turn, one of them on a flapping link', round: quarrel },
+  {
+    name: 'two-leaders',
+    about: 'two agents that never stand by append side by side',
+    stack: { agentEnv: { DELTAWATCH_UPLINK_SILENCE: '0s', DELTAWATCH_UPLINK_STEP_DOWN: '0s' } },
+    round: twoLeaders,
+  },
+  { name: 'straggler', about: 'an append of an abandoned pipeline lands at the tail', round: straggler },
+  { name: 'backlog', about: 'an agent comes back to several responses of changes', round: backlog },
+  { name: 'broken-catch-up', about: 'the link breaks while a watch catches up', round: brokenCatchUp },
+  { name: 'fragments', about: 'a backlog in pieces cut inside revisions', round: fragments },
   { name: 'range-delete', about: '10,000 keys deleted in one revision', round: rangeDelete },
   { name: 'large-values', about: '8 values of 1 MiB, under a killed agent', round: largeValues },
 ]

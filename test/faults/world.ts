@@ -25,6 +25,8 @@ export type WorldOptions = {
   readonly seed: number
   readonly stack?: StackOptions
   readonly writer?: Partial<WriterOptions>
+  /** Time to catch up in {@link World.settle}. */
+  readonly settleWithinMs?: number
 }
 
 export type Allowed = {
@@ -45,12 +47,14 @@ export class World implements AsyncDisposable {
   #leftEpoch: string | undefined
   judged: JudgedCluster
   readonly #seed: number
+  readonly #settleWithinMs: number
   readonly #writer: Partial<WriterOptions>
 
   private constructor(stack: Stack, judged: JudgedCluster, options: WorldOptions) {
     this.stack = stack
     this.judged = judged
     this.#seed = options.seed
+    this.#settleWithinMs = options.settleWithinMs ?? CAUGHT_UP_WITHIN_MS
     this.#writer = options.writer ?? {}
     this.random = seeded(options.seed ^ 0x5bd1e995)
     this.recorder = new Recorder(stack.url, { prefix: '/', start: 'snapshot' }, { keep: 200 })
@@ -102,7 +106,7 @@ export class World implements AsyncDisposable {
     for (const proxy of Object.values(this.links)) await proxy.heal()
     await this.judged.writer.stop()
     const head = await this.judged.learn()
-    await this.recorder.reached(this.cluster.cluster, head, CAUGHT_UP_WITHIN_MS, this.#leftEpoch)
+    await this.recorder.reached(this.cluster.cluster, head, this.#settleWithinMs, this.#leftEpoch)
   }
 
   /** A new lineage began: what was true so far is kept, and truth is read anew from the store as it is now. */
@@ -116,6 +120,8 @@ export class World implements AsyncDisposable {
 
   /** Judges everything the subscriber saw and everything the log holds. */
   async verdict(allowed: Allowed): Promise<Verdict> {
+    await this.judged.writer.stop()
+    await this.judged.learn()
     await this.judged.history.verify(this.judged.http)
     const { cluster } = this.cluster
     const same = Array.from({ length: allowed.extraEpochs ?? 0 }, () => this.judged.history)
