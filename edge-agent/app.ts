@@ -14,6 +14,7 @@ import { openNats } from '#kit/nats.ts'
 import type { Random } from '#kit/random.ts'
 import { openTracing } from '#kit/telemetry/open.ts'
 import type { Tracer } from '#kit/telemetry/tracer.ts'
+import { decisionLogOptions } from '#policies/node/config-section.ts'
 import { toHex } from '#protocol/bytes.ts'
 import { parseClusterId } from '#protocol/subjects.ts'
 import { type AgentConfig, type LogConfig, logsOf } from './config.ts'
@@ -66,10 +67,6 @@ export async function startApp(config: AgentConfig, deps: AppDeps): Promise<App>
       advice: 'set lineageKeyFile: digests of withheld values can be guessed at the hub',
     })
   }
-  const policies = await openPolicies(
-    { path: config.policies, keys: config.policyKeys, publicKeyFile: config.policyPublicKeyFile },
-    logger,
-  )
   const agentName =
     config.agentName ??
     hostname()
@@ -83,6 +80,20 @@ export async function startApp(config: AgentConfig, deps: AppDeps): Promise<App>
       random,
       metrics,
     }),
+  )
+  const policies = await lifecycle.start('policies', (signal) =>
+    openPolicies(
+      {
+        place: config.policies,
+        shadow: config.policyShadow,
+        keys: config.policyKeys,
+        publicKeyFile: config.policyPublicKeyFile,
+        pollMs: config.policyPoll,
+        decisions: decisionLogOptions(config.decisions, 'egress'),
+      },
+      { link, logger, clock, random, metrics },
+      signal,
+    ),
   )
   const hub = await lifecycle.start('hub', () => shareHub(link))
   const { tracer } = await lifecycle.start('tracing', () => openTracing(config.tracing, 'deltawatch-agent', deps))
@@ -169,7 +180,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
       random,
       logger,
       hub,
-      policy: deps.policies.sourceFor(log.region, destination),
+      policy: deps.policies.sourceFor(cluster, log.region, destination),
       destination,
       endpoints: new Endpoints(log.etcd.endpoints, {
         baseMs: watch.backoff.base,

@@ -5,6 +5,7 @@
 import * as z from 'zod'
 import { defineConfig } from '#kit/config/definition.ts'
 import { address, byteSize, duration, field, secret } from '#kit/config/fields.ts'
+import { bundlePlace, decisionsSection, policyPoll } from '#policies/node/config-section.ts'
 import { breakerSection, logSection, natsSection, processSection, tracingSection } from '#kit/config/sections.ts'
 
 const MINUTE_MS = 60_000
@@ -68,7 +69,14 @@ const schema = z.strictObject({
     .describe(
       'region the hub stands in: policy treats it as the destination of everything; absent: the one the stream states (`deltawatch hub apply --hub-region`), and until then nothing leaves',
     ),
-  policies: z.string().default('policies/regions').describe('directory with the policy documents'),
+  policies: bundlePlace
+    .default('policies/regions')
+    .describe('policy bundle: a directory, a bundle file, or kv://bucket/key'),
+  policyShadow: bundlePlace
+    .optional()
+    .describe('bundle that is asked beside the live one and never enforced; differences are counted per rule'),
+  policyPoll,
+  decisions: decisionsSection(0.01),
   policyKeys: z.string().optional().describe('directory with one file per HMAC key that transforms name'),
   policyPublicKeyFile: z.string().optional().describe('PEM file of the ed25519 key the bundle must be signed with'),
   nats: natsSection,
@@ -183,8 +191,14 @@ export const agentConfig = defineConfig({
     'nats.servers': '--nats <urls>',
     'nats.credsFile': '--nats-creds <file>',
     prefixes: '--prefix <keys>',
-    policies: '--policies <dir>',
+    policies: '--policies <place>',
     policyKeys: '--policy-keys <dir>',
+    policyShadow: '--policy-shadow <place>',
+    policyPublicKeyFile: '--policy-public-key <file>',
+    policyPoll: '--policy-poll <time>',
+    'decisions.file': '--decisions-file <file>',
+    'decisions.share': '--decisions-share <share>',
+    'decisions.keyFile': '--decisions-key-file <file>',
     hubRegion: '--hub-region <id>',
     lineageKeyFile: '--lineage-key <file>',
     agentName: '--agent-name <name>',

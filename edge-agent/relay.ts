@@ -336,6 +336,7 @@ export class Relay {
   }
 
   #onPolicy(): void {
+    this.#deps.status.policyRevision = this.#deps.policy.current().revision
     const hash = this.#hash()
     if (hash === this.#configHash) return
     this.#configHash = hash

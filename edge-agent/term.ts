@@ -20,7 +20,7 @@ import {
 } from './attach.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { Egress, type Filter } from './egress/decide.ts'
-import type { PolicyInForce } from './egress/policy.ts'
+import { identityOf, type PolicyInForce } from './egress/policy.ts'
 import { causeOf, describeEnd, isRefusal, type LocalEnd, type Need, needAfter, needOfTail } from './ends.ts'
 import { Intake, type IntakeOptions } from './intake.ts'
 import { DigestRing } from './lineage/digest.ts'
@@ -101,7 +101,7 @@ export class Term {
     this.#options = options
     this.#deps = deps
     this.#tail = tail
-    this.#egress = new Egress(policy.decider, { prefixes: options.prefixes })
+    this.#egress = new Egress(policy.decider, { prefixes: options.prefixes }, policy.observe)
     this.#trail = new Trail(keys.current.id, keys.current.digest)
     this.#heard = new DigestRing(keys.current.digest)
     this.#need = needOfTail(tail, options.configHash)
@@ -111,7 +111,7 @@ export class Term {
     this.#session = new LogSession(
       {
         start: chainStart(tail),
-        identity: { agentId: options.agentId, configHash: options.configHash, policyRevision: policy.revision },
+        identity: identityOf(options, policy),
         epoch: known?.epoch ?? newEpoch(random),
         newestCompleteBeginSeq,
         window: options.window,

@@ -22,7 +22,10 @@ import { publishRevocation } from './auth/revocation-bucket.ts'
 import type { Revocation } from './auth/revocations.ts'
 import type { ProcessLink } from './workers/process-link.ts'
 import { RemoteSubjectCounts, RemoteTickets } from './workers/shared.ts'
-import { openPolicies, type PolicyDirectory } from './policies.ts'
+import { decisionLogOptions } from '#policies/node/config-section.ts'
+import { type GatewayPolicies, openPolicies } from './policies.ts'
+import type { PolicySkew } from './policy-skew.ts'
+import { openPolicyRecords } from './policy-start.ts'
 import { DEFAULT_DELIVERY, type Front, openFront } from './session/front.ts'
 import { DEFAULT_LIMITS, type SessionLimits } from './session/limits.ts'
 import { LogSources } from './upstream/sources.ts'
@@ -45,27 +48,31 @@ export type App = {
   readonly persist: (revocation: Revocation) => Promise<void>
   readonly front: Front
   readonly sources: LogSources
-  readonly policies: PolicyDirectory
+  readonly policies: GatewayPolicies
   reload(config: GatewayConfig): Promise<void>
 }
 
 export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<App> {
   const { lifecycle, logger, metrics, clock, random, health } = deps
   const served: { front: Front | undefined } = { front: undefined }
-  const policies = await lifecycle.start('policies', () =>
+  const inboxPrefix = '_INBOX_dw_gateway'
+  const link = await lifecycle.start('nats', () =>
+    openNats(natsOptions(config.nats, { name: 'deltawatch-gateway', inboxPrefix }), { logger, clock, random, metrics }),
+  )
+  const classes = () => classesOf(served.front)
+  const policies = await lifecycle.start('policies', (signal) =>
     openPolicies(
       {
-        path: config.policies,
+        place: config.policies,
+        canary: canaryOf(config),
+        shadow: config.policyShadow,
         keys: config.policyKeys,
         publicKeyFile: config.policyPublicKeyFile,
         pollMs: config.policyPoll,
       },
-      { logger, clock, classes: () => classesOf(served.front) },
+      { logger, clock, metrics, link: () => link, classes },
+      signal,
     ),
-  )
-  const inboxPrefix = '_INBOX_dw_gateway'
-  const link = await lifecycle.start('nats', () =>
-    openNats(natsOptions(config.nats, { name: 'deltawatch-gateway', inboxPrefix }), { logger, clock, random, metrics }),
   )
   const { tracer } = await lifecycle.start('tracing', () => openTracing(config.tracing, 'deltawatch-gateway', deps))
   const traces = tracer === undefined ? undefined : new EventTraces(tracer, clock)
@@ -142,7 +149,14 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
   )
   served.front = front
   revocations?.onChange(() => front.sessions.revoke((principal) => revocations.revoked(principal)))
-  registerHealth(health, { sources, policies, auth, nats: () => link.state().kind })
+  const { policy } = policies
+  const { skew } = await lifecycle.start('policy records', () =>
+    openPolicyRecords(
+      { decisions: decisionLogOptions(config.decisions, 'deliver'), skewAfterMs: config.policySkew },
+      { sources, policy, classes, link, clock, random, logger, metrics },
+    ),
+  )
+  registerHealth(health, { sources, policies, skew, auth, nats: () => link.state().kind })
   const { delivery, sessions } = front
   const bucket = config.auth.revocationsBucket
   return {
@@ -158,6 +172,10 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
       await refollow(sources, next)
     },
   }
+}
+
+function canaryOf({ canary }: GatewayConfig) {
+  return canary === undefined ? undefined : { place: canary.policies, share: canary.share, labels: canary.labels }
 }
 
 function* classesOf(front: Front | undefined) {
@@ -213,7 +231,8 @@ function limitsOf({ limits }: GatewayConfig): SessionLimits {
 
 type HealthFacts = {
   readonly sources: LogSources
-  readonly policies: PolicyDirectory
+  readonly policies: GatewayPolicies
+  readonly skew: PolicySkew
   readonly auth: Auth
   nats(): string
 }
@@ -222,9 +241,14 @@ type HealthFacts = {
 function registerHealth(health: Health, facts: HealthFacts): void {
   health.register('ready', 'policy', () => {
     const { problem, policy } = facts.policies
-    if (problem !== '')
-      return { state: 'degraded', detail: `bundle ${policy.bundle.revision.slice(0, 12)} kept: ${problem}` }
-    return { state: 'ok', detail: `bundle ${policy.bundle.revision.slice(0, 12)}` }
+    const { stable, canary, shadow } = policy.current.bundles
+    const parts = [`bundle ${stable.revision.slice(0, 12)}`]
+    if (canary !== undefined) parts.push(`canary ${canary.bundle.revision.slice(0, 12)}`)
+    if (shadow !== undefined) parts.push(`shadow ${shadow.revision.slice(0, 12)}`)
+    if (problem !== '') parts.push(`a newer one was refused: ${problem}`)
+    if (facts.skew.problem !== '') parts.push(`bundles differ: ${facts.skew.problem}`)
+    const detail = parts.join(', ')
+    return problem === '' && facts.skew.problem === '' ? { state: 'ok', detail } : { state: 'degraded', detail }
   })
   health.register('ready', 'hub', () => {
     const state = facts.nats()

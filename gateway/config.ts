@@ -6,6 +6,7 @@ import * as z from 'zod'
 import { defineConfig } from '#kit/config/definition.ts'
 import { address, byteSize, duration, field, secret } from '#kit/config/fields.ts'
 import { logSection, natsSection, processSection, tracingSection } from '#kit/config/sections.ts'
+import { bundlePlace, decisionsSection, policyPoll } from '#policies/node/config-section.ts'
 import { DEFAULT_LIMITS as LIMITS } from './session/limits.ts'
 import { isLoopback } from './session/origin.ts'
 
@@ -88,6 +89,16 @@ const memory = z
   })
   .prefault({})
 
+const canary = z.strictObject({
+  policies: bundlePlace.describe('bundle that serves some subscribers instead; only ever what egress let out'),
+  share: field(z.number().min(0).max(1), { expect: 'a share from 0 to 1', example: '0.05' })
+    .default(0)
+    .describe('share of the subjects it serves; the same ones on every gateway'),
+  labels: field(z.record(z.string(), z.string()), { expect: 'name=value pairs', example: 'env=canary' })
+    .default({})
+    .describe('labels of a token that put it in whatever the share; all of them must match'),
+})
+
 const auth = z
   .strictObject({
     mode: z.enum(['dev', 'jwt']).default('jwt').describe('dev lets everybody in; jwt asks for a signed token'),
@@ -121,13 +132,21 @@ const schema = z.strictObject({
   hubRegion: name('a region', 'sz').describe(
     'region the hub and this gateway stand in; a dev token belongs to it by default',
   ),
-  policies: z.string().describe('directory with the policy documents'),
+  policies: bundlePlace.describe('policy bundle: a directory, a bundle file, or kv://bucket/key'),
+  canary: canary.optional(),
+  policyShadow: bundlePlace
+    .optional()
+    .describe('bundle that is asked beside the live one and never enforced; differences are counted per rule'),
+  policySkew: duration({ min: 1_000 })
+    .default(30_000)
+    .describe('an agent that enforces another bundle for longer than this is an alarm'),
   policyKeys: z
     .string()
     .optional()
     .describe('directory with one file per HMAC key that deliver transforms name; never the egress keys'),
   policyPublicKeyFile: z.string().optional().describe('PEM file of the ed25519 key the bundle must be signed with'),
-  policyPoll: duration({ min: 200 }).default(2_000).describe('how often the bundle is looked at for changes'),
+  policyPoll,
+  decisions: decisionsSection(0.01),
   auth,
   origins: texts('origins such as https://app.example', 'https://app.example').describe(
     'web origins that may connect; * for any, when every client brings a token',
@@ -160,7 +179,17 @@ export const gatewayConfig = defineConfig({
     'nats.credsFile': '--nats-creds <file>',
     clusters: '--clusters <pairs>',
     hubRegion: '--hub-region <id>',
-    policies: '--policies <dir>',
+    policies: '--policies <place>',
+    'canary.policies': '--canary-policies <place>',
+    'canary.share': '--canary-share <share>',
+    'canary.labels': '--canary-labels <pairs>',
+    policyShadow: '--policy-shadow <place>',
+    policyPublicKeyFile: '--policy-public-key <file>',
+    policyPoll: '--policy-poll <time>',
+    policySkew: '--policy-skew <time>',
+    'decisions.file': '--decisions-file <file>',
+    'decisions.share': '--decisions-share <share>',
+    'decisions.keyFile': '--decisions-key-file <file>',
     policyKeys: '--policy-keys <dir>',
     'auth.mode': '--auth <mode>',
     'auth.devAnywhere': '--auth-dev-anywhere',

@@ -1,116 +1,153 @@
-// The policy bundle in force at this gateway, from a directory on disk.
-// Owns: loading, noticing changes, swapping atomically, keeping the old bundle when the new one is bad.
-// Refuses: starting without a valid bundle: a gateway that cannot say who may see what shows nothing.
+// The policy bundles in force at this gateway: the stable one, a canary for some subscribers, a shadow that is only compared.
+// Owns: which bundles there are, swapping them in at one instant, the revisions an operator sees.
+// Refuses: starting without a stable bundle. A canary or shadow that is not usable is left out and said to be; it never stops anybody.
 
-import { createPublicKey } from 'node:crypto'
-import { readdir, readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Clock } from '#kit/clock.ts'
-import { DeltawatchError, errorMessage } from '#kit/errors.ts'
+import { errorMessage } from '#kit/errors.ts'
 import type { Logger } from '#kit/logger.ts'
-import type { PolicyBundle, PolicyClass, PolicyIssue } from '#policies/engine/types.ts'
-import { policyDeps } from '#policies/node/hashing.ts'
-import { emptyKeyring, loadKeyring } from '#policies/node/keyring.ts'
-import { openBundle } from '#policies/node/open-bundle.ts'
-import { EnginePolicy } from './delivery/engine-policy.ts'
+import type { BoundGauge, Family, Metrics } from '#kit/metrics.ts'
+import type { NatsLink } from '#kit/nats.ts'
+import type { PolicyClass } from '#policies/engine/types.ts'
+import { type LiveBundle, openLiveBundle } from '#policies/node/live-bundle.ts'
+import { bundleOrigin } from '#policies/node/origin.ts'
+import { type Bundles, EnginePolicy } from './delivery/engine-policy.ts'
 
 export type PolicyOptions = {
-  readonly path: string
+  /** A directory, a bundle file, or `kv://bucket/key`; likewise the others. */
+  readonly place: string
+  readonly canary:
+    | { readonly place: string; readonly share: number; readonly labels: Readonly<Record<string, string>> }
+    | undefined
+  readonly shadow: string | undefined
   readonly keys: string | undefined
   readonly publicKeyFile: string | undefined
   readonly pollMs: number
 }
 
-export interface PolicyDirectory extends AsyncDisposable {
+export type PolicyDeps = {
+  readonly logger: Logger
+  readonly clock: Clock
+  readonly metrics: Metrics
+  readonly link: () => NatsLink
+  readonly classes: () => Iterable<PolicyClass>
+}
+
+export interface GatewayPolicies extends AsyncDisposable {
   readonly policy: EnginePolicy
-  /** Why the newest attempt to load was refused; empty when the newest bundle is in force. */
+  /** Why the newest attempt to load was refused, per role; empty when everything newest is in force. */
   readonly problem: string
-  /** Loads again; throws and keeps the old bundle when the new one is bad. */
+  /** Loads again; throws and keeps what is in force when the stable bundle is bad. */
   reload(): Promise<void>
 }
 
-export class PolicyLoadError extends DeltawatchError {}
+export type Role = 'live' | 'canary' | 'shadow'
 
 export async function openPolicies(
   options: PolicyOptions,
-  deps: { readonly logger: Logger; readonly clock: Clock; readonly classes: () => Iterable<PolicyClass> },
-): Promise<PolicyDirectory> {
+  deps: PolicyDeps,
+  signal: AbortSignal,
+): Promise<GatewayPolicies> {
+  await using stack = new AsyncDisposableStack()
   const { logger, clock } = deps
-  const policy = new EnginePolicy(await load(options), clock, deps.classes)
+  const held = new Map<Role, LiveBundle>()
+  const absent = new Map<Role, string>()
   const stop = new AbortController()
-  let problem = ''
-  let seen = await fingerprint(options.path)
+  stack.defer(() => stop.abort())
 
-  const reload = async (): Promise<void> => {
-    const from = policy.bundle.revision
-    try {
-      const next = await load(options)
-      problem = ''
-      if (next.revision === from) return
-      logger.info('policy bundle swapped', { from, to: next.revision, rules: next.ruleCount })
-      policy.replace(next)
-    } catch (e) {
-      problem = errorMessage(e)
-      throw e
+  const open = (role: Role, place: string, until: AbortSignal | undefined): Promise<LiveBundle> => {
+    const { keys, publicKeyFile, pollMs } = options
+    const origin = bundleOrigin(place, deps.link)
+    return openLiveBundle({ origin, keys, publicKeyFile, pollMs, role }, { logger, clock }, until)
+  }
+  const stable = stack.use(await open('live', options.place, signal))
+  held.set('live', stable)
+
+  const bundles = (): Bundles => {
+    const canary = held.get('canary')?.bundle
+    const rollout = options.canary
+    return {
+      stable: stable.bundle,
+      canary: canary === undefined || rollout === undefined ? undefined : { bundle: canary, rollout },
+      shadow: held.get('shadow')?.bundle,
     }
   }
-  const poll = async (): Promise<void> => {
+  const policy = stack.use(new EnginePolicy(bundles(), clock, deps.classes))
+  const swap = (): void => policy.replace(bundles())
+  const follow = (role: Role, bundle: LiveBundle): void => {
+    held.set(role, bundle)
+    absent.delete(role)
+    stack.use(bundle.onChange(swap))
+  }
+  follow('live', stable)
+
+  const places: readonly (readonly [Role, string | undefined])[] = [
+    ['canary', options.canary?.place],
+    ['shadow', options.shadow],
+  ]
+  const kept = stack.use(new AsyncDisposableStack())
+  const joining = places.map(async ([role, place]) => {
+    if (place === undefined) return
     for (;;) {
-      await clock.sleep(options.pollMs, stop.signal)
-      const now = await fingerprint(options.path)
-      if (now === seen) continue
-      seen = now
-      await reload().catch((err: unknown) => logger.error('policy bundle refused, the old one stays', { err }))
+      try {
+        const bundle = await open(role, place, undefined)
+        if (stop.signal.aborted) return await bundle[Symbol.asyncDispose]()
+        kept.use(bundle)
+        follow(role, bundle)
+        return swap()
+      } catch (e) {
+        const reason = errorMessage(e)
+        if (absent.get(role) !== reason)
+          logger.error('policy bundle refused, everybody stays with the live one', { role, reason })
+        absent.set(role, reason)
+        await clock.sleep(Math.max(1_000, options.pollMs), stop.signal)
+      }
     }
-  }
-  const polling = poll().catch(() => undefined)
+  })
+  // Both are looked for in the background: a path is there at once, so a start does not pass without it.
+  const settled = Promise.allSettled(joining)
+  await Promise.race([settled, clock.sleep(500, stop.signal).catch(() => undefined)])
+
+  const gauge = deps.metrics.gauge({
+    name: 'deltawatch_policy_bundle_rules',
+    help: 'Rules of each bundle in force, by role and revision (its first 12 digits).',
+    labels: ['role', 'revision'],
+    maxSeries: 64,
+  })
+  stack.use(showRevisions(gauge, policy))
+  const whole = stack.move()
   return {
     policy,
     get problem() {
-      return problem
+      const told = [...held].flatMap(([role, { problem }]) => (problem === '' ? [] : [`${role}: ${problem}`]))
+      return [...told, ...[...absent].map(([role, reason]) => `${role}: ${reason}`)].join('; ')
     },
-    reload,
+    reload: async () => {
+      for (const bundle of held.values()) await bundle.reload()
+    },
     async [Symbol.asyncDispose]() {
       stop.abort()
-      await polling
-      policy[Symbol.dispose]()
+      await settled
+      await whole.disposeAsync()
     },
   }
 }
 
-async function load(options: PolicyOptions): Promise<PolicyBundle> {
-  const keyring = options.keys === undefined ? emptyKeyring() : await loadKeyring(options.keys)
-  const publicKey =
-    options.publicKeyFile === undefined ? undefined : createPublicKey(await readFile(options.publicKeyFile))
-  const deps = policyDeps(keyring)
-  const opened = await openBundle(options.path, publicKey === undefined ? { deps } : { deps, publicKey })
-  if (opened.ok) return opened.value
-  throw new PolicyLoadError(
-    'DW_POLICY',
-    `the policy bundle in ${options.path} is not usable: ${describe(opened.error)}`,
-  )
-}
-
-const describe = (issues: readonly PolicyIssue[]): string =>
-  issues
-    .filter((issue) => issue.level === 'error')
-    .slice(0, 5)
-    .map((issue) => `${issue.file}${issue.at === undefined ? '' : ` ${issue.at}`} ${issue.message}`)
-    .join('; ')
-
-/** Names, sizes and times of what lies there: cheap, and different whenever somebody wrote. */
-async function fingerprint(path: string): Promise<string> {
-  try {
-    const names = await readdir(path, { recursive: true })
-    const parts = await Promise.all(
-      names.toSorted().map(async (name) => {
-        const info = await stat(join(path, name))
-        return `${name}:${info.size}:${info.mtimeMs}:${info.ino}`
-      }),
-    )
-    return parts.join('\n')
-  } catch {
-    // A directory being replaced; the next look sees what it became.
-    return ''
+function showRevisions(family: Family<'role' | 'revision', BoundGauge>, policy: EnginePolicy): Disposable {
+  let shown: { role: string; revision: string }[] = []
+  const show = (): void => {
+    for (const labels of shown) family.remove(labels)
+    const { stable, canary, shadow } = policy.current.bundles
+    const all = [
+      { role: 'live', bundle: stable },
+      ...(canary === undefined ? [] : [{ role: 'canary', bundle: canary.bundle }]),
+      ...(shadow === undefined ? [] : [{ role: 'shadow', bundle: shadow }]),
+    ]
+    shown = all.map(({ role, bundle }) => {
+      const labels = { role, revision: bundle.revision.slice(0, 12) }
+      family.with(labels).set(bundle.ruleCount)
+      return labels
+    })
   }
+  show()
+  return policy.onChange(show)
 }

@@ -39,6 +39,7 @@ type PermissionsOptions = {
   readonly auth: PermissionOptions['auth']
   readonly operator?: boolean
   readonly revocationsBucket?: string
+  readonly policiesBucket?: string
   readonly json?: boolean
 }
 
@@ -83,6 +84,10 @@ export function registerHubCommands(program: Command, terminal: Terminal = proce
       )
       .option('--operator', 'add the user for "hub apply" and "doctor"')
       .option('--revocations-bucket <name>', 'let the gateways follow this KV bucket (auth.revocationsBucket)')
+      .option(
+        '--policies-bucket <name>',
+        'let agents and gateways read policy bundles from this KV bucket (policies: kv://…)',
+      )
       .option('--json', 'users and subjects as JSON instead of the snippet')
       .action((options: PermissionsOptions) =>
         runCommand(terminal, 'hub permissions', async () => permissions(terminal, options)),
@@ -129,19 +134,23 @@ function report(terminal: Terminal, results: readonly Applied[], { dryRun, json:
 
 function permissions(terminal: Terminal, options: PermissionsOptions): number {
   const agents = options.clusters.map((served) => clusterIds(served.split('+')))
-  const bucket = options.revocationsBucket
-  if (bucket !== undefined && !/^[A-Za-z0-9_-]{1,64}$/.test(bucket)) {
-    const form = 'a bucket name has 1 to 64 of A-Z a-z 0-9 _ -'
-    throw new CommandError('DW_HUB_BUCKET', `--revocations-bucket ${JSON.stringify(bucket)}: ${form}`, 2)
-  }
+  const revocations = bucketName(options.revocationsBucket, '--revocations-bucket')
+  const policies = bucketName(options.policiesBucket, '--policies-bucket')
   const wanted: PermissionOptions = {
     agents,
     auth: options.auth,
     operator: options.operator === true,
-    ...(bucket === undefined ? {} : { revocations: bucket }),
+    ...(revocations === undefined ? {} : { revocations }),
+    ...(policies === undefined ? {} : { policies }),
   }
   terminal.out(options.json === true ? json({ users: hubUsers(wanted) }) : permissionsText(wanted))
   return 0
+}
+
+function bucketName(name: string | undefined, option: string): string | undefined {
+  if (name === undefined || /^[A-Za-z0-9_-]{1,64}$/.test(name)) return name
+  const form = 'a bucket name has 1 to 64 of A-Z a-z 0-9 _ -'
+  throw new CommandError('DW_HUB_BUCKET', `${option} ${JSON.stringify(name)}: ${form}`, 2)
 }
 
 export function clusterIds(texts: readonly string[]): readonly ClusterId[] {

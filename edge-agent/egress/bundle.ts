@@ -1,95 +1,134 @@
-// The policy bundle in force, from a directory on disk.
-// Owns: loading at start and at reload, swapping atomically, keeping the old bundle when the new one is bad.
+// The policy bundle in force at this agent, as each relay sees it, and what is recorded of its decisions.
+// Owns: one decider per log and bundle, the shadow bundle asked beside it, the decision log. Loading and swapping are policies/node's.
 // Refuses: starting without a valid bundle: an agent that cannot say what may leave lets nothing leave.
 
-import { createPublicKey } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
-import { DeltawatchError } from '#kit/errors.ts'
+import type { Clock } from '#kit/clock.ts'
+import { errorMessage } from '#kit/errors.ts'
 import type { Logger } from '#kit/logger.ts'
+import type { Metrics } from '#kit/metrics.ts'
+import type { NatsLink } from '#kit/nats.ts'
+import type { Random } from '#kit/random.ts'
 import { egress } from '#policies/engine/egress.ts'
-import type { PolicyBundle, PolicyIssue } from '#policies/engine/types.ts'
-import { policyDeps } from '#policies/node/hashing.ts'
-import { emptyKeyring, loadKeyring } from '#policies/node/keyring.ts'
-import { openBundle } from '#policies/node/open-bundle.ts'
+import type { EgressDecider, PolicyBundle } from '#policies/engine/types.ts'
+import { DecisionLog, type DecisionLogOptions } from '#policies/node/decision-log.ts'
+import { type LiveBundle, openLiveBundle } from '#policies/node/live-bundle.ts'
+import { bundleOrigin } from '#policies/node/origin.ts'
+import { ShadowTally } from '#policies/node/shadow-tally.ts'
+import type { ClusterId } from '#protocol/subjects.ts'
 import type { Destination } from './destination.ts'
-import type { PolicyInForce, PolicySource } from './policy.ts'
+import type { Observe, PolicyInForce, PolicySource } from './policy.ts'
 
 export type BundleOptions = {
-  readonly path: string
+  /** A directory, a bundle file, or `kv://bucket/key`. */
+  readonly place: string
+  readonly shadow?: string | undefined
   readonly keys?: string | undefined
   readonly publicKeyFile?: string | undefined
+  readonly pollMs: number
+  readonly decisions: DecisionLogOptions
 }
 
-export interface BundleHolder {
+export type BundleDeps = {
+  readonly link: NatsLink
+  readonly logger: Logger
+  readonly clock: Clock
+  readonly random: Random
+  readonly metrics: Metrics
+}
+
+export interface BundleHolder extends AsyncDisposable {
   readonly revision: string
   /** Why the newest attempt to load was refused; empty when the newest bundle is in force. */
   readonly problem: string
-  sourceFor(region: string, destination: Destination): PolicySource
+  sourceFor(cluster: ClusterId, region: string, destination: Destination): PolicySource
   /** Loads again; throws and keeps the old bundle when the new one is bad. */
   reload(): Promise<void>
 }
 
-export async function openPolicies(options: BundleOptions, logger: Logger): Promise<BundleHolder> {
-  let bundle = await load(options)
-  let problem = ''
-  const listeners = new Set<() => void>()
+export async function openPolicies(
+  options: BundleOptions,
+  deps: BundleDeps,
+  signal?: AbortSignal,
+): Promise<BundleHolder> {
+  await using stack = new AsyncDisposableStack()
+  const { link, logger, clock, metrics } = deps
+  const { keys, publicKeyFile, pollMs } = options
+  const open = (role: string, place: string): Promise<LiveBundle> => {
+    const origin = bundleOrigin(place, () => link)
+    return openLiveBundle({ origin, keys, publicKeyFile, pollMs, role }, { logger, clock }, signal)
+  }
+  const live = stack.use(await open('live', options.place))
+  const shadow = options.shadow === undefined ? undefined : await openShadow(options.shadow, open, logger)
+  if (shadow !== undefined) stack.use(shadow)
+  const publish = (subject: string, data: string): boolean => {
+    const nc = link.state().kind === 'connected' ? link.connection() : undefined
+    if (nc === undefined) return false
+    nc.publish(subject, data)
+    return true
+  }
+  const log = stack.use(await DecisionLog.open(options.decisions, { ...deps, publish }))
+  const tally = new ShadowTally({ stage: 'egress', logger, clock, metrics, keyHash: log.keyHash })
+  const besides = (): PolicyBundle | undefined => shadow?.bundle ?? live.bundle.shadow
+  const whole = stack.move()
+
+  function observer(cluster: ClusterId, region: string, to: string): Observe {
+    let made: { readonly of: PolicyBundle; readonly decider: EgressDecider } | undefined
+    return (event, decision, now) => {
+      log.decided(cluster, decision, event.key, { bundle: live.bundle.revision, to, mode: 'enforce' })
+      const beside = besides()
+      if (beside === undefined) return
+      if (made?.of !== beside) made = { of: beside, decider: egress(beside, region, to) }
+      const pair = `${live.bundle.revision.slice(0, 12)} ${beside.revision.slice(0, 12)}`
+      tally.compare(pair, decision, made.decider.decide(event, now), event.key)
+    }
+  }
+
   return {
     get revision() {
-      return bundle.revision
+      return live.bundle.revision
     },
     get problem() {
-      return problem
+      return [live, ...(shadow === undefined ? [] : [shadow])].flatMap(({ problem }) => problem || []).join('; ')
     },
-    sourceFor: (region, destination) => {
+    sourceFor: (cluster, region, destination) => {
       let made: { readonly of: PolicyBundle; readonly to: string; readonly inForce: PolicyInForce } | undefined
       return {
         current: () => {
+          const { bundle } = live
           const to = destination.region
           if (made?.of !== bundle || made.to !== to) {
-            made = { of: bundle, to, inForce: { decider: egress(bundle, region, to), revision: bundle.revision } }
+            const inForce: PolicyInForce = {
+              decider: egress(bundle, region, to),
+              get revision() {
+                return live.bundle.revision
+              },
+              observe: observer(cluster, region, to),
+            }
+            made = { of: bundle, to, inForce }
           }
           return made.inForce
         },
-        onChange: (fn) => {
-          listeners.add(fn)
-          return { [Symbol.dispose]: () => void listeners.delete(fn) }
-        },
+        onChange: (fn) => live.onChange(fn),
       }
     },
     reload: async () => {
-      try {
-        const next = await load(options)
-        problem = ''
-        if (next.revision === bundle.revision) return
-        logger.info('policy bundle swapped', { from: bundle.revision, to: next.revision, rules: next.ruleCount })
-        bundle = next
-      } catch (e) {
-        problem = e instanceof Error ? e.message : 'unknown'
-        throw e
-      }
-      for (const fn of [...listeners]) fn()
+      await live.reload()
+      await shadow?.reload()
     },
+    [Symbol.asyncDispose]: () => whole.disposeAsync(),
   }
 }
 
-async function load(options: BundleOptions): Promise<PolicyBundle> {
-  const keyring = options.keys === undefined ? emptyKeyring() : await loadKeyring(options.keys)
-  const publicKey =
-    options.publicKeyFile === undefined ? undefined : createPublicKey(await readFile(options.publicKeyFile))
-  const opened = await openBundle(options.path, {
-    deps: policyDeps(keyring),
-    ...(publicKey === undefined ? {} : { publicKey }),
-  })
-  if (opened.ok) return opened.value
-  throw new DeltawatchError(
-    'DW_POLICY',
-    `the policy bundle in ${options.path} is not usable: ${describe(opened.error)}`,
-  )
+/** A shadow that is not usable is left out: it has no say, so its absence must not keep anything from leaving. */
+async function openShadow(
+  place: string,
+  open: (role: string, place: string) => Promise<LiveBundle>,
+  logger: Logger,
+): Promise<LiveBundle | undefined> {
+  try {
+    return await open('shadow', place)
+  } catch (e) {
+    logger.error('shadow policy bundle refused', { reason: errorMessage(e) })
+    return undefined
+  }
 }
-
-const describe = (issues: readonly PolicyIssue[]): string =>
-  issues
-    .filter((issue) => issue.level === 'error')
-    .slice(0, 5)
-    .map((issue) => `${issue.file}${issue.at === undefined ? '' : ` ${issue.at}`} ${issue.message}`)
-    .join('; ')

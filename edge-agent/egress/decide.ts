@@ -8,6 +8,7 @@ import type { LogEvent, RevisionRecord, SnapshotRecord } from '#protocol/log/ent
 import { REVISION_ZERO } from '#protocol/revision.ts'
 import { ABSENT, transition } from '#policies/engine/transition.ts'
 import type { Decision, EgressDecider, PolicyEvent } from '#policies/engine/types.ts'
+import type { Observe } from './policy.ts'
 import type { Change, ChangedRevision, HeldKey } from './change.ts'
 
 export type Filter = { readonly prefixes: readonly Key[] }
@@ -34,10 +35,12 @@ const EMPTY = new Uint8Array(0)
 export class Egress {
   readonly #decider: EgressDecider
   readonly #prefixes: readonly Key[]
+  readonly #observe: Observe | undefined
   readonly counts: EgressCounts = { allowed: 0, withheld: 0, denied: 0, left: 0, filtered: 0, failed: 0 }
 
-  constructor(decider: EgressDecider, filter: Filter) {
+  constructor(decider: EgressDecider, filter: Filter, observe?: Observe) {
     this.#decider = decider
+    this.#observe = observe
     this.#prefixes = filter.prefixes
   }
 
@@ -83,6 +86,7 @@ export class Egress {
     }
     const decision = this.#decide(event, now)
     if (decision === undefined) return undefined
+    this.#observe?.(event, decision, now)
     if (decision.effect !== 'deny') {
       this.counts[decision.effect === 'allow' ? 'allowed' : 'withheld']++
       const { createRevision, version, lease } = change

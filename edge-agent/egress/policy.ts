@@ -4,9 +4,29 @@
 
 import { createHash } from 'node:crypto'
 import type { Key } from '#protocol/bytes.ts'
-import type { EgressDecider } from '#policies/engine/types.ts'
+import type { Decision, EgressDecider, PolicyEvent } from '#policies/engine/types.ts'
 
-export type PolicyInForce = { readonly decider: EgressDecider; readonly revision: string }
+export type PolicyInForce = {
+  readonly decider: EgressDecider
+  /** Of the bundle in force now. It moves on with a bundle that decides the same: the decider stays, entries and bookmarks say the new one. */
+  readonly revision: string
+  /** Told of every decision on a change. */
+  readonly observe?: Observe
+}
+
+export type Observe = (event: PolicyEvent, decision: Decision, now: number) => void
+
+/** What entries say of their writer, with the revision of the moment. */
+export const identityOf = (
+  { agentId, configHash }: { readonly agentId: string; readonly configHash: string },
+  policy: PolicyInForce,
+) => ({
+  agentId,
+  configHash,
+  get policyRevision() {
+    return policy.revision
+  },
+})
 
 export interface PolicySource {
   current(): PolicyInForce

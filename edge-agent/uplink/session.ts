@@ -202,7 +202,7 @@ export class LogSession {
   mark(state: AgentState, lag: number): Mark | undefined {
     const { acked } = this.#window
     if (acked.seq === 0 || acked.seq < this.#composer.epochSince || this.#end !== undefined) return undefined
-    const { agentId, configHash } = this.#options.identity
+    const { agentId, configHash, policyRevision } = this.#options.identity
     // What is proven beyond the last acknowledged entry counts only when nothing of it is still on its way.
     const all = this.#queue.isEmpty && this.#window.headRevision === acked.revision
     return {
@@ -213,6 +213,7 @@ export class LogSession {
       seq: acked.seq,
       entryId: acked.entryId,
       configHash,
+      policyRevision,
       state,
       lag,
       atMs: this.#deps.clock.now(),

@@ -52,6 +52,8 @@ export class Feed {
   /** Readers that catch up get net differences instead of every revision. */
   readonly conflates: boolean
   decider: DeliverDecider
+  /** Wall clock ms of its beginning: no legal basis it rests on lapses in its life, so this is a time its decisions hold at. */
+  readonly since: number
   readonly readers = new Set<Reader>()
   readonly live: Reader[] = []
   /** Encoded revisions by ring index, bounded by the FrameCache. */
@@ -94,6 +96,7 @@ export class Feed {
     this.ctx = ctx
     this.decider = decider
     this.deps = deps
+    this.since = deps.now()
     this.lastVisible = REVISION_ZERO
     this.surveyed = !ctx.hideActivity
   }

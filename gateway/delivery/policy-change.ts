@@ -49,7 +49,7 @@ function compare(
   for (;;) {
     const entries: readonly StateEntry[] = after.source.scan(range, from, SCAN) ?? []
     for (const entry of entries) {
-      const was = within(before, decideEntry(before.decider, entry, now))
+      const was = within(before, decideEntry(before.decider, entry, before.since))
       const is = within(after, decideEntry(after.decider, entry, now))
       if (was !== undefined && (is === undefined || is.key !== was.key)) left.push(was.key)
       if (is !== undefined && (was === undefined || !same(was, is))) items.push(is)

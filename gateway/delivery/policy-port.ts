@@ -86,6 +86,12 @@ function deleteEvent(event: RingEvent, priorKnown: boolean): PolicyEvent {
   return made
 }
 
+/** A live change as the engine is asked about it; undefined for what egress took out of view, which nobody decides here. */
+export function policyEventOf(event: RingEvent): PolicyEvent | undefined {
+  if (event.op === 'put') return event.entry === undefined ? undefined : putEvent(event.entry)
+  return event.op === 'delete' ? deleteEvent(event, true) : undefined
+}
+
 /** What a class sees of one held entry; undefined when nothing. */
 export function decideEntry(
   decider: DeliverDecider,

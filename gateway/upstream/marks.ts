@@ -26,10 +26,8 @@ export function decodeMark(data: Uint8Array): Mark | undefined {
     return undefined
   }
   if (typeof value !== 'object' || value === null) return undefined
-  const { v, agentId, epoch, provenRevision, seq, entryId, configHash, state, lag, atMs } = value as Record<
-    string,
-    unknown
-  >
+  const { v, agentId, epoch, provenRevision, seq, entryId, configHash, policyRevision, state, lag, atMs } =
+    value as Record<string, unknown>
   const fits =
     v === 1 &&
     typeof agentId === 'string' &&
@@ -39,6 +37,7 @@ export function decodeMark(data: Uint8Array): Mark | undefined {
     (seq as number) >= 0 &&
     isEntryId(entryId) &&
     typeof configHash === 'string' &&
+    (policyRevision === undefined || typeof policyRevision === 'string') &&
     STATES.has(state) &&
     typeof lag === 'number' &&
     typeof atMs === 'number'

@@ -145,6 +145,8 @@ export type Mark = {
   readonly seq: number
   readonly entryId: EntryId
   readonly configHash: string
+  /** Bundle the agent enforces; absent in bookmarks of older agents. */
+  readonly policyRevision?: string
   readonly state: AgentState
   /** Revisions the agent knows of at etcd's head and has not yet appended. */
   readonly lag: number

@@ -2,7 +2,8 @@
 // Owns: the subjects of agents, of the gateway and of the operator's commands; the text of the snippet.
 // Refuses: secrets. The snippet names a variable for each, which nats-server takes from its environment.
 
-import { agentPublishSubjects, type ClusterId, markSubject, streamName } from '#protocol/subjects.ts'
+import { bucketSubjects as policyBucketSubjects } from '#policies/node/origin.ts'
+import { agentPublishSubjects, type ClusterId, decisionSubject, markSubject, streamName } from '#protocol/subjects.ts'
 import { CommandError } from './terminal.ts'
 
 export type HubUser = {
@@ -23,6 +24,8 @@ export type PermissionOptions = {
   readonly operator: boolean
   /** KV bucket of revocations that the gateway follows. */
   readonly revocations?: string
+  /** KV bucket that agents and gateways read policy bundles from. */
+  readonly policies?: string
 }
 
 /** Replies reach a service under its own prefix only; both services connect with these. */
@@ -33,10 +36,14 @@ export const OPERATOR_INBOX = '_INBOX_dw-operator'
 
 export function hubUsers(options: PermissionOptions): readonly HubUser[] {
   const clusters = options.agents.flat()
+  // Bundles are read entry by entry, which takes no consumer and no wildcard.
+  const policies = options.policies === undefined ? [] : policyBucketSubjects(options.policies)
   refuseUnsafe(clusters)
-  const agents = options.agents.flatMap((served) => (served[0] === undefined ? [] : [agentUser(served[0], served)]))
+  const agents = options.agents.flatMap((served) =>
+    served[0] === undefined ? [] : [agentUser(served[0], served, policies)],
+  )
   const operator = options.operator ? [operatorUser(clusters)] : []
-  return [...agents, gatewayUser(clusters, options.revocations), ...operator]
+  return [...agents, gatewayUser(clusters, options.revocations, policies), ...operator]
 }
 
 function refuseUnsafe(clusters: readonly ClusterId[]): void {
@@ -50,25 +57,29 @@ function refuseUnsafe(clusters: readonly ClusterId[]): void {
   }
 }
 
-function agentUser(first: ClusterId, served: readonly ClusterId[]): HubUser {
+function agentUser(first: ClusterId, served: readonly ClusterId[], policies: readonly string[]): HubUser {
   return {
     name: `deltawatch-agent-${first}`,
-    purpose: `the agents of ${served.join(', ')}: append to their own log, read its tail, exchange bookmarks`,
+    purpose: `the agents of ${served.join(', ')}: append to their own log, read its tail, exchange bookmarks, record decisions`,
     variable: `DW_AGENT_${first.toUpperCase().replaceAll('-', '_')}`,
-    publish: served.flatMap(agentPublishSubjects),
+    publish: [...served.flatMap(agentPublishSubjects), ...policies],
     subscribe: [...served.map(markSubject), `${agentInbox(first)}.>`],
   }
 }
 
-function gatewayUser(clusters: readonly ClusterId[], revocations: string | undefined): HubUser {
+function gatewayUser(
+  clusters: readonly ClusterId[],
+  revocations: string | undefined,
+  policies: readonly string[],
+): HubUser {
   const reading = clusters.flatMap((cluster) => readingSubjects(streamName(cluster)))
   // A bucket is a stream; the client's watch of it is a consumer like any other, made under a name and a filter.
   const bucket = revocations === undefined ? [] : bucketSubjects(`KV_${revocations}`)
   return {
     name: 'deltawatch-gateway',
-    purpose: 'the gateways: read every log, write none',
+    purpose: 'the gateways: read every log, write none, record decisions',
     variable: 'DW_GATEWAY',
-    publish: [...reading, ...bucket],
+    publish: [...reading, ...clusters.map(decisionSubject), ...bucket, ...policies],
     subscribe: [...clusters.map(markSubject), `${GATEWAY_INBOX}.>`],
   }
 }

@@ -102,10 +102,21 @@ describe('the users of the hub', () => {
     const [first, second, gateway] = hubUsers(options)
     assert.deepEqual(first?.publish, [...agentPublishSubjects(cluster), ...agentPublishSubjects(id('sz-edge-2'))])
     assert.deepEqual(second?.subscribe, ['dw.mark.gz-edge-1', '_INBOX_dw_gz-edge-1.>'])
-    assert.equal(
-      gateway?.publish.some((subject) => subject.startsWith('dw.')),
-      false,
+    assert.deepEqual(
+      gateway?.publish.filter((subject) => subject.startsWith('dw.')),
+      ['sz-edge-1', 'sz-edge-2', 'gz-edge-1'].map((one) => `dw.decision.${one}`),
     )
+  })
+
+  test('P1: where policy comes from a bucket, agents and gateways may read it and no more', () => {
+    const added = ['$JS.API.STREAM.INFO.KV_rules', '$JS.API.STREAM.MSG.GET.KV_rules']
+    const before = hubUsers(options)
+    const users = hubUsers({ ...options, policies: 'rules' })
+    for (const [i, user] of users.entries())
+      assert.deepEqual(
+        user.publish.filter((subject) => !before[i]?.publish.includes(subject)),
+        added,
+      )
   })
 
   test('no subject is a wildcard over clusters, and no secret is in the snippet', () => {
