@@ -135,8 +135,7 @@ function observed(sender: SpanExporter, spans: Outcomes, { logger }: TracingDeps
   return {
     export: (batch, done) =>
       sender.export(batch, (result) => {
-        // ExportResultCode.SUCCESS, whose package is no direct dependency.
-        const wrong = Number(result.code) !== 0
+        const wrong = result.error !== undefined
         ;(wrong ? failed : sent).inc(batch.length)
         if (wrong !== failing) {
           if (wrong) logger.warn('spans are not taken by the collector', { reason: errorMessage(result.error) })
