@@ -116,7 +116,8 @@ export interface ClusterSource {
   get(key: Key): StateEntry | undefined
   /**
    * Whole revisions after `position` from the hub's log up to where the ring begins, in order; events carry no `prior`.
-   * Bounded by the source's replay budget: rejects with code `replay-busy`, or `trimmed` when the log no longer reaches.
+   * Bounded by the source's replay budget: rejects with code `replay-busy` (come again), or `trimmed` when the log no
+   * longer reaches or something cuts it; the error's `reason`, a ResyncReason, says what.
    */
   replay(
     position: { readonly epoch: Epoch; readonly revision: Revision },

@@ -70,7 +70,8 @@ export type Input =
   | { readonly type: 'replay-end'; readonly progress: boolean; readonly view: View; readonly now: number }
   | {
       readonly type: 'replay-failed'
-      readonly why: 'busy' | 'trimmed' | 'undecidable'
+      /** A reason: history ends there. */
+      readonly why: 'busy' | 'undecidable' | ResyncReason
       readonly view: View
       readonly now: number
     }
@@ -297,7 +298,7 @@ function replaying(state: Replaying, input: Inner, holdsState: boolean): Step {
         const until = input.now + BUSY_RETRY_MS
         return go({ kind: 'waiting', why: 'busy', start, until }, [{ do: 'busy', what: 'replay' }])
       }
-      const reason = input.why === 'trimmed' ? 'trimmed' : 'policy'
+      const reason = input.why === 'undecidable' ? 'policy' : input.why
       return repair({ reason, from: state.at }, input.view, input.now, holdsState)
     }
     default:

@@ -3,6 +3,7 @@
 // Refuses: retries and fallbacks; the core decides what follows a failure.
 
 import { errorCode } from '#kit/errors.ts'
+import type { ResyncReason } from '#protocol/frames.ts'
 import { CHUNK_BYTES } from './catch-up.ts'
 import type { Position } from './encoder.ts'
 import { joinFrames } from './frame-writer.ts'
@@ -69,11 +70,11 @@ export class Replay {
       const now = this.#reader.subscriber.monotonic()
       this.#reader.apply({ type: 'replay-end', progress: this.#progress, view: feed.view(), now })
     } catch (e) {
-      if (!signal.aborted) this.#failed(errorCode(e) === 'replay-busy' ? 'busy' : 'trimmed')
+      if (!signal.aborted) this.#failed(errorCode(e) === 'replay-busy' ? 'busy' : reasonOf(e))
     }
   }
 
-  #failed(why: 'busy' | 'trimmed' | 'undecidable'): void {
+  #failed(why: 'busy' | 'undecidable' | ResyncReason): void {
     const { feed, subscriber } = this.#reader
     this.#reader.apply({ type: 'replay-failed', why, view: feed.view(), now: subscriber.monotonic() })
   }
@@ -84,4 +85,10 @@ export class Replay {
     this.#reader.subscriber.wake(this.#reader)
     await promise
   }
+}
+
+/** What ends the history, where the source says so. */
+function reasonOf(error: unknown): ResyncReason {
+  const reason = error instanceof Error && 'reason' in error ? error.reason : undefined
+  return reason === 'policy' || reason === 'compacted' || reason === 'epoch' ? reason : 'trimmed'
 }

@@ -39,6 +39,8 @@ export type ClusterGauges = {
   readonly stagingBytes: () => number
   readonly revision: () => number
   readonly replays: () => number
+  readonly replayBytes: () => number
+  readonly replayReaders: () => number
 }
 
 export type UpstreamMeters = { readonly forCluster: (cluster: ClusterId) => ClusterMeters }
@@ -100,6 +102,8 @@ export function declareUpstreamMeters(metrics: Metrics): UpstreamMeters {
     slabBytes: gauge('deltawatch_state_slab_bytes', 'Bytes reserved for small values, gaps included.'),
     stagingBytes: gauge('deltawatch_staging_bytes', 'Bytes set aside while a checkpoint is read.'),
     replays: gauge('deltawatch_replays_active', 'Replays from the log that are running.'),
+    replayBytes: gauge('deltawatch_replay_bytes', 'Bytes charged to stretches of the log that replays share.'),
+    replayReaders: gauge('deltawatch_replay_consumers', 'Consumers that replays of this cluster share.'),
   }
 
   const forCluster = (cluster: ClusterId): ClusterMeters => ({

@@ -1,9 +1,10 @@
 // Older revisions, read from the log for readers the ring has left behind.
-// Owns: finding the place of a revision, the chain rule on the way, and a bound on how many read at once.
+// Owns: finding the place of a revision, the chain rule on the way, and a bound on how many read at once. The entries
+// come in stretches that all of them share (segments.ts), so that a crowd costs the hub what one reader does.
 // Refuses: crossing a checkpoint that broke continuity (epoch, gap, policy): behind it lies what policy may have taken
 // back, or a hole. Overflow rule: one replay too many is refused, its reader tries later or resyncs.
 
-import { DeltawatchError } from '#kit/errors.ts'
+import { errorMessage } from '#kit/errors.ts'
 import type { ResyncReason } from '#protocol/frames.ts'
 import { advance, type ChainState } from '#protocol/log/chain.ts'
 import { decodeEntry } from '#protocol/log/decode.ts'
@@ -13,30 +14,18 @@ import type { LogHistory, ReplayedRevision } from '../view/cluster-view.ts'
 import { HeldEntry } from '../view/held-entry.ts'
 import type { Position } from '../view/contract.ts'
 import type { LogStream, StreamFacts } from './log-stream.ts'
+import { ReplayError } from './replay-error.ts'
+import type { LogSegments } from './segments.ts'
 import type { SeqIndex } from './seq-index.ts'
 
-/** Codes of the port: `replay-busy`, `trimmed`. `reason` is what a resync would say. */
-export class ReplayError extends DeltawatchError {
-  readonly reason: ResyncReason
-
-  constructor(
-    code: 'replay-busy' | 'trimmed',
-    message: string,
-    reason: ResyncReason = 'trimmed',
-    options?: ErrorOptions,
-  ) {
-    super(code, message, options)
-    this.reason = reason
-  }
-}
-
 export type ReplayDeps = {
-  readonly log: LogStream
+  readonly log: Pick<LogStream, 'facts' | 'get'>
+  readonly segments: LogSegments
   readonly index: SeqIndex
   /** The stream as last seen; undefined before the first look. */
   readonly facts: () => StreamFacts | undefined
   readonly maxConcurrent: number
-  readonly onReplay?: (outcome: 'done' | 'busy' | 'trimmed' | 'aborted', revisions: number) => void
+  readonly onReplay?: (outcome: 'done' | 'busy' | 'trimmed' | 'aborted' | 'unavailable', revisions: number) => void
 }
 
 const BARRIER = { epoch: 'epoch', gap: 'compacted', policy: 'policy' } as const
@@ -44,6 +33,8 @@ const BARRIER = { epoch: 'epoch', gap: 'compacted', policy: 'policy' } as const
 export class LogReplay implements LogHistory {
   readonly #deps: ReplayDeps
   #active = 0
+  #created: string | undefined
+  #generation = 0
 
   constructor(deps: ReplayDeps) {
     this.#deps = deps
@@ -76,7 +67,7 @@ export class LogReplay implements LogHistory {
     }
     this.#active++
     let revisions = 0
-    let outcome: 'done' | 'trimmed' | 'aborted' = 'aborted'
+    let outcome: 'done' | 'busy' | 'trimmed' | 'aborted' | 'unavailable' = 'aborted'
     try {
       for await (const revision of this.#read(position, covered, signal)) {
         revisions++
@@ -84,8 +75,15 @@ export class LogReplay implements LogHistory {
       }
       outcome = 'done'
     } catch (error) {
-      if (!signal.aborted) outcome = 'trimmed'
-      throw error
+      if (signal.aborted) throw error
+      if (error instanceof ReplayError) {
+        outcome = error.code === 'trimmed' ? 'trimmed' : 'busy'
+        throw error
+      }
+      // A hub that does not answer has lost nothing.
+      outcome = 'unavailable'
+      const message = `the log cannot be read at the moment (${errorMessage(error)}); try again later`
+      throw new ReplayError('replay-busy', message, 'trimmed', { cause: error })
     } finally {
       this.#active--
       onReplay?.(outcome, revisions)
@@ -100,11 +98,12 @@ export class LogReplay implements LogHistory {
     let state = await this.#start(position, signal)
     let seeded = false
     let expected = state.seq + 1
-    for await (const batch of this.#deps.log.batches(expected, signal)) {
-      for (const { seq, data } of batch) {
+    for (;;) {
+      using held = await this.#deps.segments.take(expected, signal)
+      if (held === undefined) return
+      for (const { seq, decoded } of held.segment.entries(expected)) {
         const jumped = seq !== expected
         expected = seq + 1
-        const decoded = decodeEntry(data)
         if (!decoded.ok) continue
         const entry = decoded.value
         if (entry.prevEntryId !== state.entryId) {
@@ -140,11 +139,21 @@ export class LogReplay implements LogHistory {
   async #start(position: Position, signal: AbortSignal): Promise<ChainState> {
     const { index, log } = this.#deps
     const facts = this.#deps.facts() ?? (await log.facts(signal))
+    this.#sameLog(facts)
     const known = index.find(position.epoch, position.revision, facts?.firstSeq ?? 1)
     if (known !== undefined) return known
     const found = facts === undefined ? undefined : await this.#search(position, facts, signal)
     if (found === undefined) throw new ReplayError('trimmed', `the log no longer reaches ${position.revision}`)
     return found
+  }
+
+  /** What was read of a log that was made anew, or read again from its start, is not of this one. */
+  #sameLog(facts: StreamFacts | undefined): void {
+    const { generation } = this.#deps.index
+    if (facts?.created === this.#created && generation === this.#generation) return
+    if (this.#created !== undefined) this.#deps.segments.forget()
+    this.#created = facts?.created
+    this.#generation = generation
   }
 
   /** Halves the part of the log before the oldest known point, by the `base` each entry names for certain. */

@@ -13,6 +13,8 @@ const FIRST_STRIDE = 16
 export class SeqIndex {
   #points: ChainState[] = []
   #stride = FIRST_STRIDE
+  /** Counts how often everything known became void. */
+  generation = 0
 
   get size(): number {
     return this.#points.length
@@ -48,6 +50,7 @@ export class SeqIndex {
   }
 
   clear(): void {
+    this.generation++
     this.#points = []
     this.#stride = FIRST_STRIDE
   }

@@ -22,6 +22,7 @@ import type { LogStream } from './log-stream.ts'
 import { type ClusterMeters, declareUpstreamMeters } from './metrics.ts'
 import type { PullBounds } from './pull-reading.ts'
 import { LogReplay } from './replay.ts'
+import { LogSegments } from './segments.ts'
 import { SeqIndex } from './seq-index.ts'
 
 const MIB = 1024 * 1024
@@ -32,7 +33,8 @@ export const DEFAULT_VIEW_BOUNDS: ViewBounds = {
   holdBytes: 32 * MIB,
   stateBytes: 2048 * MIB,
 }
-export const DEFAULT_REPLAYS = 8
+/** Readers that catch up from one log at once; they share its consumers, each holds one encoded chunk. */
+export const DEFAULT_REPLAYS = 256
 
 export type SourcesOptions = {
   readonly link: NatsLink
@@ -54,7 +56,12 @@ export type SourcesOptions = {
     | undefined
 }
 
-type Followed = { readonly view: ClusterView; readonly follower: Follower; readonly gauges: Disposable }
+type Followed = {
+  readonly view: ClusterView
+  readonly follower: Follower
+  readonly gauges: Disposable
+  readonly segments: LogSegments
+}
 
 export class LogSources implements Sources, AsyncDisposable {
   readonly #options: SourcesOptions
@@ -133,6 +140,7 @@ export class LogSources implements Sources, AsyncDisposable {
 
 const close = async (followed: Followed): Promise<void> => {
   followed.gauges[Symbol.dispose]()
+  followed.segments[Symbol.dispose]()
   await followed.follower[Symbol.asyncDispose]()
 }
 
@@ -172,8 +180,10 @@ export function followCluster(
   const times = options.times ?? DEFAULT_FOLLOWER_TIMES
   const { traces } = options
   const follower = new Follower({ log, view, index, clock, random, logger, meters, times, traces })
+  const segments = new LogSegments(log, clock)
   const replay = new LogReplay({
     log,
+    segments,
     index,
     facts: () => follower.facts,
     maxConcurrent: options.maxReplays ?? DEFAULT_REPLAYS,
@@ -198,6 +208,8 @@ export function followCluster(
     stagingBytes: () => core.stagingBytes,
     revision: () => Number(core.revision),
     replays: () => replay.active,
+    replayBytes: () => segments.bytes,
+    replayReaders: () => segments.streams,
   })
-  return { view, follower, gauges }
+  return { view, follower, gauges, segments }
 }

@@ -5,7 +5,8 @@ import { test } from 'node:test'
 import type { ClusterSource } from '#gateway/delivery/ports.ts'
 import type { Epoch } from '#protocol/log/entry.ts'
 import { DEFAULT_VIEW_BOUNDS } from '#gateway/upstream/sources.ts'
-import { caughtUp, cluster, region, revisions, startHub } from './jetstream.ts'
+import { streamName } from '#protocol/subjects.ts'
+import { caughtUp, cluster, region, revisions, startHub, until } from './jetstream.ts'
 
 const put = (key: string, value: string) => ({ op: 'put', key, value }) as const
 const id = cluster('sz-edge-1')
@@ -151,4 +152,58 @@ test('I8: replays beyond the bound are refused at once, and a finished one makes
   await open[0]?.return?.()
   assert.ok((await replay(source, position)).length > 30)
   await open[1]?.return?.()
+})
+
+test('a crowd behind the ring shares few consumers, each gets exactly its own revisions, and a stalled one holds up nobody', async () => {
+  await using hub = await startHub()
+  await hub.createStream(id)
+  const writer = hub.writer(id)
+  writer.commit([put('/a', '1')])
+  writer.checkpoint('epoch')
+  for (let i = 0; i < 2_000; i++) writer.events([put(`/k${i % 50}`, `${i}${'v'.repeat(1_000)}`)])
+  await writer.flush()
+  await using followed = await hub.sources({ bounds: small })
+  const source = followed.sources.add(id, region('sz'))
+  await caughtUp(source, writer, 30_000)
+  let opened = 0
+  const advisories = hub.nc.subscribe(`$JS.EVENT.ADVISORY.CONSUMER.CREATED.${streamName(id)}.>`, {
+    callback: () => void opened++,
+  })
+  await hub.nc.flush()
+  const stop = new AbortController()
+  const stalled = source.replay(at(writer.epoch, 3), stop.signal)[Symbol.asyncIterator]()
+  assert.equal((await stalled.next()).value?.revision, '4')
+  const places = Array.from({ length: 80 }, (_, i) => 1 + ((i * 617) % 1_900))
+  const seen = await Promise.all(places.map((from) => replay(source, at(writer.epoch, from))))
+  for (const [i, from] of places.entries()) {
+    const got = seen[i] ?? []
+    assert.deepEqual(got, revisions(writer, from + 1, from + got.length))
+    assert.equal(source.locate(at(writer.epoch, from + got.length)).kind, 'ring')
+  }
+  await hub.nc.flush()
+  assert.ok(opened >= 1 && opened <= 12, `${opened} consumers for 81 readers`)
+  // The one that stalled goes on where it was.
+  assert.equal((await stalled.next()).value?.revision, '5')
+  stop.abort()
+  advisories.unsubscribe()
+  assert.match(await followed.metrics.expose(), /^deltawatch_replay_consumers\{cluster="sz-edge-1"\} [012]$/m)
+})
+
+test('a hub that is away during a replay costs a retry, not the history', async () => {
+  await using hub = await startHub()
+  await hub.createStream(id)
+  const writer = hub.writer(id)
+  writer.commit([put('/a', '1')])
+  writer.checkpoint('epoch')
+  for (let i = 0; i < 50; i++) writer.events([put('/k', `${i}`)])
+  await writer.flush()
+  await using followed = await hub.sources({ bounds: small })
+  const source = followed.sources.add(id, region('sz'))
+  await caughtUp(source, writer)
+  const position = at(writer.epoch, 1)
+  await hub.bounce('SIGKILL', async () => {
+    await assert.rejects(replay(source, position), { code: 'replay-busy' })
+  })
+  await until(source, () => source.status.state !== 'unreachable', 'back')
+  assert.ok((await replay(source, position)).length > 30)
 })
