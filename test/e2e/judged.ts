@@ -24,14 +24,14 @@ export class JudgedCluster implements AsyncDisposable {
 
   private constructor(stack: Stack, cluster: Cluster, history: History, options: Partial<WriterOptions>) {
     this.cluster = cluster.cluster
-    this.http = new EtcdHttp(cluster.etcd.directUrl)
+    this.http = new EtcdHttp(cluster.etcd.directUrl, undefined, options.access)
     this.#history = history
     this.#natsUrl = stack.nats.directUrl
     this.writer = new Writer({ url: cluster.etcd.directUrl, seed: 1, ...options })
   }
 
   static async begin(stack: Stack, cluster: Cluster, options: Partial<WriterOptions> = {}): Promise<JudgedCluster> {
-    using http = new EtcdHttp(cluster.etcd.directUrl)
+    using http = new EtcdHttp(cluster.etcd.directUrl, undefined, options.access)
     return new JudgedCluster(stack, cluster, await History.startingAt(http), options)
   }
 

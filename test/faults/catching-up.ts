@@ -14,7 +14,7 @@ const EVENTS_FLOW_BYTES = 40_000
 export async function backlog(world: World): Promise<void> {
   const { writer } = world.judged
   await world.writes(80)
-  await world.cluster.agent?.kill()
+  await world.killAgent()
   await writer.stop()
   await writer.write(2 * PER_RESPONSE + 200 + world.roll(300))
   await world.cluster.agent?.restart()
@@ -48,7 +48,7 @@ export async function brokenCatchUp(world: World): Promise<void> {
 export async function fragments(world: World): Promise<void> {
   const { writer } = world.judged
   await world.writes(30)
-  await world.cluster.agent?.kill()
+  await world.killAgent()
   for (let n = 0; n < 60; n++) {
     const ops = Array.from(
       { length: 7 },

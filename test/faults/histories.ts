@@ -14,7 +14,7 @@ const agentOf = (world: World) => {
 /** Acknowledgements cover what is compacted; the leased deletes among it are learnt before. */
 export async function compactionAtTheCursor(world: World): Promise<void> {
   await world.writes(50)
-  await agentOf(world).kill()
+  await world.killAgent()
   await world.writes(100 + world.roll(200))
   await world.judged.writer.stop()
   const head = await world.judged.learn()
@@ -36,7 +36,7 @@ async function restore(world: World, writesAfter: number): Promise<void> {
   await world.writes(60)
   await world.settle()
   const lost = world.recorder.position(world.cluster.cluster)
-  await agentOf(world).kill()
+  await world.killAgent()
   await etcd.stop()
   await rm(etcd.dataDir, { recursive: true, force: true })
   await cp(backup, etcd.dataDir, { recursive: true })

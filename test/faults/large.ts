@@ -27,7 +27,7 @@ export async function largeValues(world: World): Promise<void> {
   const puts = Array.from({ length: 8 }, async (_, i) => {
     const value = Buffer.alloc(1024 * 1024, String.fromCharCode(world.roll(256)), 'latin1')
     await writer.put([{ op: 'put', key: `/large/${i}`, value }])
-    if (i === 3) await agent?.kill()
+    if (i === 3) await world.killAgent()
   })
   await Promise.all(puts)
   await agent?.restart()

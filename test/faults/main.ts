@@ -1,25 +1,34 @@
-// node test/faults/main.ts [--seed n] [--minutes n] [--scenario name]... [--rounds n]
-// Owns: the command line, the time budget, and the totals. Exits 1 when anything was violated or did not recover.
-// A run is repeated with its printed seed; which interleavings the machine adds is not in our hands.
+// node test/faults/main.ts [--seed n] [--minutes n] [--events n] [--resume] [--scenario name]... [--rounds n] [--etcd version]
+// Owns: the command line, the budgets of time and events, and the order of runs. Exits 1 when anything was violated or did
+// not recover. A run is repeated with its printed seed; which interleavings the machine adds is not in our hands.
 
 import { parseArgs } from 'node:util'
-import { Verdict } from '../judge/verdict.ts'
-import { describeOutcome, runScenario } from './run.ts'
+import { jsonReporter, terminalReporter } from './report.ts'
+import { describeOutcome, type RunOptions, runScenario } from './run.ts'
 import { SCENARIOS, type Scenario } from './scenarios.ts'
+import { Totals } from './totals.ts'
 
 const { values } = parseArgs({
+  allowNegative: true,
   options: {
     seed: { type: 'string' },
     minutes: { type: 'string', default: '5' },
+    events: { type: 'string' },
+    resume: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '3' },
     scenario: { type: 'string', multiple: true },
+    etcd: { type: 'string' },
     'max-ops': { type: 'string', default: '40' },
+    transactions: { type: 'string', default: '0.23' },
+    keys: { type: 'string', default: '200' },
     'per-second': { type: 'string', default: '250' },
     list: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: !process.stdout.isTTY },
   },
 })
-const print = (line: string): void => void process.stdout.write(`${line}\n`)
-const positive = (name: 'minutes' | 'rounds' | 'max-ops' | 'per-second'): number => {
+
+type Numeric = 'minutes' | 'events' | 'rounds' | 'max-ops' | 'per-second' | 'keys' | 'transactions'
+const positive = (name: Numeric): number => {
   const n = Number(values[name])
   if (!(n > 0)) throw new RangeError(`--${name} ${values[name]} is not a positive number`)
   return n
@@ -36,34 +45,47 @@ function chosen(): readonly Scenario[] {
 
 async function main(): Promise<number> {
   if (values.list) {
-    for (const { name, about } of SCENARIOS) print(`${name.padEnd(18)} ${about}`)
+    for (const { name, about } of SCENARIOS) process.stdout.write(`${name.padEnd(18)} ${about}\n`)
     return 0
   }
-  const seed = values.seed === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(values.seed)
-  const until = performance.now() + positive('minutes') * 60_000
-  const total = new Verdict()
   const scenarios = chosen()
-  let failures = 0
-  let runs = 0
-  print(`faults: seed ${seed}, ${values.minutes} minutes, ${scenarios.length} scenarios`)
-  for (let n = 0; performance.now() < until; n++) {
-    // Each scenario once in order, then again with new seeds until the time is up.
-    const scenario = scenarios[n % scenarios.length] as Scenario
-    const options = {
-      seed: seed + n,
+  const plan = {
+    minutes: positive('minutes'),
+    events: values.events === undefined ? undefined : positive('events'),
+    scenarios: scenarios.length,
+  }
+  const resumed = values.resume ? await Totals.resumed() : undefined
+  const fresh = values.seed === undefined ? Math.floor(Math.random() * 2 ** 30) : Number(values.seed)
+  const totals = resumed ?? new Totals(fresh)
+  const reporter = values.json ? jsonReporter(process.stdout) : terminalReporter(process.stdout)
+  const until = performance.now() + plan.minutes * 60_000
+  const done = (): boolean => performance.now() >= until || (plan.events !== undefined && totals.events >= plan.events)
+
+  reporter.begin(plan, totals)
+  while (!done()) {
+    // Each scenario once in order, then again with new seeds; a resumed campaign goes on where the last slice stopped.
+    const scenario = scenarios[totals.runs % scenarios.length] as Scenario
+    const options: RunOptions = {
+      seed: totals.seed + totals.runs,
       rounds: positive('rounds'),
       maxOps: positive('max-ops'),
       perSecond: positive('per-second'),
+      writer: { transactions: positive('transactions'), keys: positive('keys') },
+      ...(values.etcd === undefined ? {} : { etcdVersion: values.etcd }),
     }
     const began = performance.now()
-    const outcome = await runScenario(scenario, options)
-    print(describeOutcome(scenario, options, outcome, (performance.now() - began) / 1000))
-    total.merge(outcome.verdict)
-    if (outcome.error !== undefined) failures += 1
-    runs += 1
+    const outcome = await (async () => {
+      using _live = reporter.running(scenario, options.seed, totals)
+      return runScenario(scenario, options)
+    })()
+    const seconds = (performance.now() - began) / 1000
+    totals.add(`${scenario.name} ${options.seed}`, outcome.verdict, outcome.error !== undefined, seconds)
+    await totals.keep()
+    const line = describeOutcome(scenario, options, outcome, seconds)
+    reporter.ran(line, scenario, options.seed, outcome, seconds, totals)
   }
-  print(`\n${runs} runs, ${failures} without recovery; ${total.toString()}`)
-  return failures === 0 && total.failed === 0 ? 0 : 1
+  reporter.end(totals)
+  return totals.clean ? 0 : 1
 }
 
 try {

@@ -4,6 +4,7 @@
 
 import type { StackOptions } from '../e2e/stack.ts'
 import { Verdict } from '../judge/verdict.ts'
+import type { WriterOptions } from '../judge/writer.ts'
 import type { Scenario } from './scenarios.ts'
 import { World } from './world.ts'
 
@@ -14,8 +15,12 @@ export type RunOptions = {
   readonly maxOps?: number
   readonly perSecond?: number
   readonly concurrency?: number
+  /** More of the writer; what a scenario asks of it comes first. */
+  readonly writer?: Partial<WriterOptions>
   /** Time to catch up after a round. */
   readonly settleWithinMs?: number
+  /** Another etcd than the pinned one; ignored where a scenario names its own. */
+  readonly etcdVersion?: string
   /** On top of what the scenario asks of the stack. */
   readonly stack?: StackOptions
 }
@@ -29,10 +34,16 @@ export type Outcome = {
 
 export async function runScenario(scenario: Scenario, options: RunOptions): Promise<Outcome> {
   const { seed, rounds, maxOps = 5, perSecond = 250, concurrency = 4 } = options
+  await using owned = new AsyncDisposableStack()
+  const prepared = await scenario.prepare?.(owned)
+  const { etcdVersion: version } = options
+  const stack = { ...scenario.stack, ...prepared?.stack, ...options.stack }
   await using world = await World.start({
     seed,
-    writer: { maxOps, perSecond, concurrency, ...scenario.writer },
-    stack: { ...scenario.stack, ...options.stack },
+    writer: { maxOps, perSecond, concurrency, ...options.writer, ...scenario.writer },
+    stack: version === undefined ? stack : { ...stack, etcd: { version, ...stack.etcd } },
+    ...(prepared === undefined ? {} : { prepared }),
+    ...(scenario.before === undefined ? {} : { before: scenario.before }),
     ...(options.settleWithinMs === undefined ? {} : { settleWithinMs: options.settleWithinMs }),
   })
   let error: Error | undefined

@@ -6,12 +6,15 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { backlog, brokenCatchUp, fragments } from './catching-up.ts'
 import { compactionAtTheCursor, restoreBehind, restorePast } from './histories.ts'
 import { largeValues, rangeDelete } from './large.ts'
+import { roleRevoked, tlsRotation, tokenExpiry, withCertificates, withUsers } from './access.ts'
+import { hubLeader, replicated, threeMembers } from './groups.ts'
+import { compactionStorm, CRAMPED, defragment, hubFull, hubSlow, noSpace, unbounded } from './stores.ts'
 import { quarrel, sleepingLeader, twoLeaders } from './rivals.ts'
 import { straggler } from './straggler.ts'
-import type { StackOptions } from '../e2e/stack.ts'
+import type { Stack, StackOptions } from '../e2e/stack.ts'
 import type { WriterOptions } from '../judge/writer.ts'
 import type { TcpProxy } from '../support/tcp-proxy.ts'
-import type { Allowed, World } from './world.ts'
+import type { Allowed, Prepared, World } from './world.ts'
 
 export type Scenario = {
   readonly name: string
@@ -19,6 +22,10 @@ export type Scenario = {
   readonly allowed?: Allowed
   readonly writer?: Partial<WriterOptions>
   readonly stack?: StackOptions
+  /** Files and users that must be there before the servers start. */
+  readonly prepare?: (owned: AsyncDisposableStack) => Promise<Prepared>
+  /** Between the servers' start and the product's. */
+  readonly before?: (stack: Stack) => Promise<void>
   /** One round under load; `settle` follows. */
   round(world: World): Promise<void>
 }
@@ -81,7 +88,8 @@ const killScenarios = Object.entries(victims).map(
     round: async (world) => {
       await world.writes(1 + world.roll(150))
       const process = victim(world)
-      await process?.kill()
+      if (name === 'agent') await world.killAgent()
+      else await process?.kill()
       if (name !== 'etcd' && world.random() < 0.5) await world.writes(1 + world.roll(100))
       await process?.restart()
       await world.writes(1 + world.roll(50))
@@ -89,9 +97,104 @@ const killScenarios = Object.entries(victims).map(
   }),
 )
 
+const stopScenarios = Object.entries(victims).map(
+  ([name, victim]): Scenario => ({
+    name: `stop-${name}`,
+    about: `SIGSTOP of ${name} for a while, then SIGCONT`,
+    round: async (world) => {
+      await world.writes(20 + world.roll(60))
+      const process = victim(world)
+      process?.pause()
+      await wait(500 + world.roll(5_500))
+      process?.resume()
+      await world.writes(50)
+    },
+  }),
+)
+
+const KILLS = 10
+const CLOCK = `--import=${new URL('./jumping-clock.ts', import.meta.url).href}`
+
 export const SCENARIOS: readonly Scenario[] = [
   ...linkScenarios,
   ...killScenarios,
+  ...stopScenarios,
+  {
+    name: 'kill-storm',
+    about: `${KILLS} times kill -9 of the agent at random moments, under load`,
+    round: async (world) => {
+      for (let n = 0; n < KILLS; n++) {
+        await world.writes(1 + world.roll(60))
+        await world.killAgent()
+        if (world.random() < 0.3) await world.writes(1 + world.roll(60))
+        await world.cluster.agent?.restart()
+        // Sometimes before it has read the tail, sometimes in the middle of the replay, sometimes live.
+        await wait(world.roll(800))
+      }
+      await world.writes(20)
+    },
+  },
+  {
+    name: 'clock-jumps',
+    about: "the agent's wall clock jumps by hours, days and a year, both ways",
+    stack: { node: { agent: [CLOCK] } },
+    round: async (world) => {
+      for (let n = 0; n < 6; n++) {
+        await world.writes(20 + world.roll(30))
+        const { agent } = world.cluster
+        if (agent !== undefined) process.kill(agent.pid, 'SIGUSR2')
+        if (n % 2 === 1) world.links[world.pick(['etcd', 'hub'] as const)].cut('reset')
+      }
+      await world.writes(30)
+    },
+  },
+  { name: 'no-space', about: 'etcd refuses puts under its NOSPACE alarm, deletes go on', round: noSpace },
+  { name: 'defragment', about: 'etcd is defragmented under load', round: defragment },
+  {
+    name: 'compaction-storm',
+    about: 'compaction close behind the head, again and again',
+    allowed: { resyncs: ['compacted', 'epoch'], pending: ['gap'], extraEpochs: 40 },
+    round: compactionStorm,
+  },
+  {
+    name: 'token-expiry',
+    about: "etcd's tokens run out between two connections",
+    prepare: withUsers,
+    round: tokenExpiry,
+  },
+  {
+    name: 'role-revoked',
+    about: 'the role of the agent is revoked and granted again',
+    prepare: withUsers,
+    round: roleRevoked,
+  },
+  {
+    name: 'tls-rotation',
+    about: 'the certificate of the agent runs out and is replaced under it',
+    prepare: withCertificates,
+    round: tlsRotation,
+  },
+  {
+    name: 'three-members',
+    about: 'members of a three-member etcd are killed and stopped in turn',
+    stack: { etcd: { members: 3 } },
+    round: threeMembers,
+  },
+  {
+    name: 'hub-leader',
+    about: 'whichever server leads the replicated stream is killed or stopped',
+    stack: { nats: { cluster: 3 } },
+    before: replicated,
+    round: hubLeader,
+  },
+  { name: 'hub-slow', about: 'the hub stands still for seconds, then answers late', round: hubSlow },
+  {
+    name: 'hub-full',
+    about: 'the storage of the hub is used up, and freed again',
+    stack: CRAMPED,
+    before: unbounded,
+    round: hubFull,
+  },
   {
     name: 'everything',
     about: 'several faults on several links at once, and kills between them',
@@ -101,7 +204,7 @@ export const SCENARIOS: readonly Scenario[] = [
       acts.push(
         (async () => {
           await world.writes(1 + world.roll(50))
-          await world.cluster.agent?.kill()
+          await world.killAgent()
           await world.cluster.agent?.restart()
         })(),
       )

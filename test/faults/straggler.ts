@@ -44,7 +44,8 @@ async function plant(world: World): Promise<void> {
           prevEntryId: randomId(),
           prevRevision: last.throughRevision,
           revision: addRevision(last.throughRevision, AHEAD),
-          base: { seq: state.last_seq, entryId: last.entryId, revision: last.throughRevision },
+          // Its writer knew no newer one; the tail itself may be void.
+          base: last.base,
         })
         const expectation = headers()
         expectation.set('Nats-Expected-Last-Sequence', String(state.last_seq))

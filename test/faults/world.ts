@@ -14,6 +14,7 @@ import { readTranscript } from '../judge/seen.ts'
 import { judgeSubscription } from '../judge/subscription.ts'
 import type { History } from '../judge/truth.ts'
 import { Verdict } from '../judge/verdict.ts'
+import type { EtcdAccess } from '../judge/etcd-http.ts'
 import { everything } from '../judge/view.ts'
 import { seeded, type WriterOptions } from '../judge/writer.ts'
 import type { TcpProxy } from '../support/tcp-proxy.ts'
@@ -25,8 +26,21 @@ export type WorldOptions = {
   readonly seed: number
   readonly stack?: StackOptions
   readonly writer?: Partial<WriterOptions>
+  /** What the scenario made before the start: files, users. */
+  readonly prepared?: Prepared
+  /** Between the servers' start and the product's. */
+  readonly before?: (stack: Stack) => Promise<void>
   /** Time to catch up in {@link World.settle}. */
   readonly settleWithinMs?: number
+}
+
+export type Prepared = {
+  readonly stack: StackOptions
+  /** How the writer and the judge are let in. */
+  readonly access?: EtcdAccess
+  readonly renew?: () => Promise<void>
+  /** On this process's monotonic clock. */
+  readonly expires?: number
 }
 
 export type Allowed = {
@@ -44,7 +58,9 @@ export class World implements AsyncDisposable {
   readonly recorder: Recorder
   /** Histories of earlier lineages; the current one is the judged cluster's. */
   readonly earlier: History[] = []
+  readonly prepared: Prepared
   #leftEpoch: string | undefined
+  #kills = 0
   judged: JudgedCluster
   readonly #seed: number
   readonly #settleWithinMs: number
@@ -54,6 +70,7 @@ export class World implements AsyncDisposable {
     this.stack = stack
     this.judged = judged
     this.#seed = options.seed
+    this.prepared = options.prepared ?? { stack: {} }
     this.#settleWithinMs = options.settleWithinMs ?? CAUGHT_UP_WITHIN_MS
     this.#writer = options.writer ?? {}
     this.random = seeded(options.seed ^ 0x5bd1e995)
@@ -62,9 +79,18 @@ export class World implements AsyncDisposable {
 
   static async start(options: WorldOptions): Promise<World> {
     await using owned = new AsyncDisposableStack()
-    const stack = owned.use(await Stack.start({ proxied: true, ...options.stack }))
-    const judged = owned.use(await JudgedCluster.begin(stack, stack.first, { seed: options.seed, ...options.writer }))
-    const world = new World(stack, judged, options)
+    const { before, prepared } = options
+    const start = before === undefined ? {} : { start: { agents: false, gateway: false } }
+    const stack = owned.use(await Stack.start({ proxied: true, ...options.stack, ...start }))
+    if (before !== undefined) {
+      await before(stack)
+      await stack.startGateway()
+      await stack.startAgent(stack.first)
+    }
+    const access = prepared?.access === undefined ? {} : { access: prepared.access }
+    const writer = { ...options.writer, ...access }
+    const judged = owned.use(await JudgedCluster.begin(stack, stack.first, { seed: options.seed, ...writer }))
+    const world = new World(stack, judged, { ...options, writer })
     owned.use(world.recorder)
     await world.recorder.change((c) => c.kind === 'snapshot')
     owned.move()
@@ -101,6 +127,12 @@ export class World implements AsyncDisposable {
     await this.judged.writer.reached(this.judged.writer.acknowledged + count, 60_000)
   }
 
+  /** kill -9, counted. */
+  async killAgent(): Promise<void> {
+    this.#kills += 1
+    await this.cluster.agent?.kill()
+  }
+
   /** Ends every fault, stops the writer and waits until the subscriber stands where etcd stands. */
   async settle(): Promise<void> {
     for (const proxy of Object.values(this.links)) await proxy.heal()
@@ -135,6 +167,7 @@ export class World implements AsyncDisposable {
       { cluster, histories, pending: allowed.pending ?? [] },
       log,
     )
+    verdict.count('agent kills', this.#kills)
     verdict.count('log events', log.total('events'))
     verdict.count('void entries', log.total('void entries'))
     for (const violation of log.violations) verdict.fail(violation.rule, `log ${cluster}`, violation.detail)

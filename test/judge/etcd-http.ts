@@ -4,7 +4,8 @@
 // Keys are byte strings (one char code per byte); revisions are numbers, because a judged cluster is young: anything
 // beyond 2^53 is refused, not rounded.
 
-import { Agent, request } from 'node:http'
+import { Agent as HttpAgent, request as httpRequest } from 'node:http'
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 
 export type Kv = {
   readonly key: string
@@ -33,6 +34,12 @@ export type Written = {
   readonly deleted: readonly (readonly string[])[]
 }
 
+/** How to be let in: by name, over TLS, or both. Certificates and keys are PEM. */
+export type EtcdAccess = {
+  readonly login?: { readonly name: string; readonly password: string }
+  readonly tls?: { readonly ca: Uint8Array; readonly cert: Uint8Array; readonly key: Uint8Array }
+}
+
 /** The whole key space, as etcd spells it. */
 export const ALL_KEYS = { key: '\0', rangeEnd: '\0' } as const
 
@@ -50,6 +57,7 @@ export class EtcdHttpError extends Error {
 
 const base64 = (key: string): string => Buffer.from(key, 'latin1').toString('base64')
 const fromBase64 = (text: string | undefined): Buffer => Buffer.from(text ?? '', 'base64')
+const buffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes)
 const count = (text: string | undefined): number => {
   const n = Number(text ?? '0')
   if (!Number.isSafeInteger(n)) throw new RangeError(`etcd answered ${text}, beyond what the judge counts with`)
@@ -76,13 +84,20 @@ type Header = { readonly header: { readonly revision?: string } }
 
 export class EtcdHttp implements Disposable {
   readonly #url: URL
-  readonly #agent = new Agent({ keepAlive: true, maxSockets: 64 })
+  readonly #agent: HttpAgent
+  readonly #request: typeof httpRequest
   readonly #timeoutMs: number
+  readonly #login: EtcdAccess['login']
   #token: string | undefined
 
-  constructor(url: string, timeoutMs = 10_000) {
+  constructor(url: string, timeoutMs = 10_000, { login, tls }: EtcdAccess = {}) {
     this.#url = new URL(url)
     this.#timeoutMs = timeoutMs
+    this.#login = login
+    const pool = { keepAlive: true, maxSockets: 64 }
+    const pem = tls === undefined ? {} : { ca: buffer(tls.ca), cert: buffer(tls.cert), key: buffer(tls.key) }
+    this.#agent = this.#url.protocol === 'https:' ? new HttpsAgent({ ...pool, ...pem }) : new HttpAgent(pool)
+    this.#request = this.#url.protocol === 'https:' ? httpsRequest : httpRequest
   }
 
   [Symbol.dispose](): void {
@@ -91,7 +106,13 @@ export class EtcdHttp implements Disposable {
 
   /** For a store with authentication on; simple tokens live 300 s. */
   async login(name: string, password: string): Promise<void> {
-    this.#token = ((await this.#call('auth/authenticate', { name, password })) as { token: string }).token
+    this.#token = undefined
+    this.#token = ((await this.#once('auth/authenticate', { name, password })) as { token: string }).token
+  }
+
+  /** Any other call of the gateway, such as `maintenance/alarm` or `auth/role/revoke`. */
+  call(path: string, body: object): Promise<unknown> {
+    return this.#call(path, body)
   }
 
   async range(
@@ -169,6 +190,19 @@ export class EtcdHttp implements Disposable {
   }
 
   async #call(path: string, body: unknown): Promise<unknown> {
+    if (this.#login === undefined) return this.#once(path, body)
+    if (this.#token === undefined) await this.login(this.#login.name, this.#login.password)
+    try {
+      return await this.#once(path, body)
+    } catch (error) {
+      // A refused call changed nothing, so asking again cannot write twice.
+      if (!(error instanceof EtcdHttpError) || !/invalid auth token|auth store is old/.test(error.message)) throw error
+      await this.login(this.#login.name, this.#login.password)
+      return this.#once(path, body)
+    }
+  }
+
+  async #once(path: string, body: unknown): Promise<unknown> {
     const { status, text } = await this.#post(`/v3/${path}`, JSON.stringify(body))
     if (status !== 200) throw new EtcdHttpError(status, `etcd ${path}: ${text.slice(0, 300)}`)
     return JSON.parse(text)
@@ -183,7 +217,7 @@ export class EtcdHttp implements Disposable {
         ...(this.#token === undefined ? {} : { authorization: this.#token }),
       }
       const options = { method: 'POST', agent: this.#agent, headers, hostname, port, path, timeout: this.#timeoutMs }
-      const req = request(options, (res) => {
+      const req = this.#request(options, (res) => {
         const chunks: Buffer[] = []
         res.on('data', (chunk: Buffer) => chunks.push(chunk))
         res.on('error', reject)
