@@ -1,7 +1,7 @@
 // Randomness as a port: one source for production, one that repeats for tests and soak runs.
 // Owns: the two sources. Does not own: what the numbers are used for (jitter, ids, fuzzing).
 
-import { randomBytes } from 'node:crypto'
+import { randomFillSync } from 'node:crypto'
 
 export interface Random {
   /** A number in [0, 1). For jitter and choices, never for secrets. */
@@ -10,8 +10,27 @@ export interface Random {
   bytes(n: number): Uint8Array
 }
 
+/** Asking the system costs microseconds however little is asked for, so it is asked for many ids at once. */
+const POOL_BYTES = 4_096
+
 export function systemRandom(): Random {
-  return { next: () => Math.random(), bytes: (n) => new Uint8Array(randomBytes(n)) }
+  const pool = new Uint8Array(POOL_BYTES)
+  let used = POOL_BYTES
+  return {
+    next: () => Math.random(),
+    bytes(n) {
+      if (n > POOL_BYTES / 4) return randomFillSync(new Uint8Array(n))
+      if (used + n > POOL_BYTES) {
+        randomFillSync(pool)
+        used = 0
+      }
+      const bytes = pool.slice(used, used + n)
+      // What was given away is not kept.
+      pool.fill(0, used, used + n)
+      used += n
+      return bytes
+    },
+  }
 }
 
 /** The same seed gives the same sequence on every machine. Print the seed when a test fails. */

@@ -36,6 +36,7 @@ export interface DeliveryDeps {
   readonly onStatus: (hub: ClusterHub, removed: boolean) => void
   readonly onResync: (cluster: ClusterId, reason: ResyncReason) => void
   readonly onOutcome: (outcome: string) => void
+  readonly onError: (code: Code) => void
 }
 
 export type DeliveryOptions = FanoutOptions & {
@@ -77,6 +78,7 @@ export class Delivery implements Disposable {
       waiting: (reader, waits) => this.#waiting(reader, waits),
       onResync: deps.onResync,
       onOutcome: deps.onOutcome,
+      onError: deps.onError,
       unnamed: (reader) => {
         const watch = reader.subscriber.watchOf(reader)
         if (watch !== undefined) this.bookmarks.rename(watch)
@@ -139,11 +141,16 @@ export class Delivery implements Disposable {
       return { code: ErrorCode.TooManyClusters, message }
     }
     subscriber.watches.set(request.id, watch)
+    // The answer, its bookmark and what a reader near the head still lacks leave in one write: thousands may come at once.
+    const { wire } = subscriber.outlet
+    wire.cork()
     watch.open(
       sources.map((source) => this.#feed(channel, source)),
       this.#deps.monotonic(),
     )
     this.bookmarks.first(watch)
+    subscriber.pumpNear()
+    wire.uncork()
     return undefined
   }
 

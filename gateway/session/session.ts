@@ -263,6 +263,8 @@ export class Session implements Inbound, Sleeper {
     this.#state = { kind: 'open', principal, subscriber }
     context.opened()
     const { limits } = context
+    // Welcome and the answers to what waited leave in one write.
+    this.outlet.wire.cork()
     this.#send({
       type: 'welcome',
       version,
@@ -281,6 +283,7 @@ export class Session implements Inbound, Sleeper {
     const backlog = this.#backlog
     this.#backlog = undefined
     for (const text of backlog ?? []) if (this.#state.kind === 'open') this.#read(text)
+    this.outlet.wire.uncork()
   }
 
   #act(frame: ClientFrame, subscriber: Subscriber, principal: Principal): void {

@@ -35,3 +35,11 @@ test('the seeded source has no bias that fuzzing would notice', () => {
     for (const count of buckets) assert.ok(count > 850 && count < 1150, `seed ${seed}: ${buckets.join(' ')}`)
   }
 })
+
+test('ids of the system source never repeat, across the reserves it draws from', () => {
+  const random = systemRandom()
+  const ids = new Set<string>()
+  for (let i = 0; i < 5_000; i++) ids.add(Buffer.from(random.bytes(9)).toString('hex'))
+  assert.equal(ids.size, 5_000)
+  assert.equal(random.bytes(100_000).length, 100_000)
+})
