@@ -23,10 +23,7 @@ export const connectEtcd: ConnectEtcd = (options) => {
     },
   })
   return {
-    endpoint: member.endpoint,
-    status: () => member.status(),
-    head: (range) => member.head(range),
-    page: (request) => member.page(request),
+    ...member,
     watch: async ({ range, startRevision }, sink) => {
       const start = range.from === '' ? ALL : Buffer.from(keyToBytes(range.from))
       const end = range.to === undefined ? ALL : Buffer.from(keyToBytes(range.to))

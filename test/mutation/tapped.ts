@@ -22,13 +22,11 @@ export const tapped =
   (options) => {
     const member = connect(options)
     return {
-      endpoint: member.endpoint,
+      ...member,
       status: async () => {
         const status = await member.status()
         return tap.version === undefined ? status : { ...status, version: tap.version }
       },
-      head: (range) => member.head(range),
-      page: (request) => member.page(request),
       watch: async (request, sink) => {
         const opened: { raw?: RawWatch } = {}
         opened.raw = await member.watch(request, {
@@ -40,6 +38,5 @@ export const tapped =
         })
         return opened.raw
       },
-      [Symbol.dispose]: () => member[Symbol.dispose](),
     }
   }
