@@ -28,6 +28,8 @@ export class Reader {
   /** Bytes the next chunk is known to need; 0 when any room will do. */
   need = 0
   burst: Burst | undefined
+  /** Monotonic ms at which the client was last told that it has to wait for a budget. */
+  toldAt = Number.NEGATIVE_INFINITY
   #sent = 0
   #replay: Replay | undefined
 

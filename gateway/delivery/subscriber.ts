@@ -3,7 +3,7 @@
 // Refuses: the handshake, authentication and liveness (gateway/session).
 
 import type { ClusterId } from '#protocol/subjects.ts'
-import { ErrorCode, errorLabel, isTemporary } from '#protocol/codes.ts'
+import { type Code, ErrorCode, errorLabel, isTemporary } from '#protocol/codes.ts'
 import type { ResyncReason, ServerFrame, WatchingFrame } from '#protocol/frames.ts'
 import type { PolicyClass } from '#policies/engine/types.ts'
 import type { Encoder } from './encoder.ts'
@@ -13,6 +13,9 @@ import type { RateLimiter } from './rate-limiter.ts'
 import type { Reader } from './reader.ts'
 import type { Watch } from './watch.ts'
 
+/** Between two errors that say the same of what goes on by itself. */
+const TELL_MS = 10_000
+
 export interface SubscriberDeps {
   readonly monotonic: () => number
   /** Asks for a turn of the pump. */
@@ -20,6 +23,8 @@ export interface SubscriberDeps {
   readonly waiting: (reader: Reader, waits: boolean) => void
   readonly onResync: (cluster: ClusterId, reason: ResyncReason) => void
   readonly onOutcome: (outcome: string) => void
+  /** An error frame was sent. */
+  readonly onError: (code: Code) => void
   /** The client forgot which view it is being sent. */
   readonly unnamed: (reader: Reader) => void
 }
@@ -40,6 +45,8 @@ export class Subscriber {
   queued = false
   closed = false
   readonly #deps: SubscriberDeps
+  /** Monotonic ms at which the class's rate was last told of. */
+  #slowedAt = Number.NEGATIVE_INFINITY
   #active: Reader[] = []
 
   constructor(
@@ -72,7 +79,11 @@ export class Subscriber {
     const { events, bytes, frames } = tick
     const now = this.monotonic()
     const allowed = frames === 1 ? limiter.take(events, bytes.length, now) : limiter.takeAll(events, bytes.length, now)
-    if (!allowed) return false
+    if (!allowed) {
+      // Several frames at once may be too many where one is not; that is no limit met yet.
+      if (frames === 1) this.#slowed(limiter)
+      return false
+    }
     if (this.outlet.offer(bytes)) return true
     limiter.giveBack(events, bytes.length)
     return false
@@ -80,7 +91,9 @@ export class Subscriber {
 
   /** Whether the class's rate allows one more frame of catching up now. */
   paces(events: number, bytes: number): boolean {
-    return this.limiter === undefined || this.limiter.take(events, bytes, this.monotonic())
+    if (this.limiter === undefined || this.limiter.take(events, bytes, this.monotonic())) return true
+    this.#slowed(this.limiter)
+    return false
   }
 
   /** Writes what {@link paces} allowed; false when there was no room after all. */
@@ -175,17 +188,32 @@ export class Subscriber {
     return undefined
   }
 
+  /** Told now and then, not each time it is tried again. */
   busy(reader: Reader, what: 'snapshot' | 'replay'): void {
-    const watch = this.watchOf(reader)
+    const now = this.monotonic()
+    if (now - reader.toldAt < TELL_MS) return
+    reader.toldAt = now
     const code = what === 'snapshot' ? ErrorCode.SnapshotBusy : ErrorCode.ReplayBusy
-    const message = `${code.text} for cluster ${reader.feed.source.cluster}; it is tried again`
-    this.send({
-      type: 'error',
-      ...(watch === undefined ? {} : { id: watch.id }),
-      code: errorLabel(code),
-      message,
-      temporary: isTemporary(code),
-    })
+    this.#error(code, `${code.text} for cluster ${reader.feed.source.cluster}; it is tried again`, this.watchOf(reader))
+  }
+
+  #slowed({ limits }: RateLimiter): void {
+    const now = this.monotonic()
+    if (now - this.#slowedAt < TELL_MS) return
+    this.#slowedAt = now
+    const { eventsPerSecond, bytesPerSecond } = limits
+    const rates = [
+      ...(eventsPerSecond === undefined ? [] : [`${eventsPerSecond} events`]),
+      ...(bytesPerSecond === undefined ? [] : [`${bytesPerSecond} bytes`]),
+    ]
+    const code = ErrorCode.RateLimited
+    this.#error(code, `${code.text} of ${rates.join(' and ')} per second; delivery goes on at that rate`, undefined)
+  }
+
+  #error(code: Code, message: string, watch: Watch | undefined): void {
+    this.#deps.onError(code)
+    const frame = { type: 'error', code: errorLabel(code), message, temporary: isTemporary(code) } as const
+    this.send(watch === undefined ? frame : { ...frame, id: watch.id })
   }
 }
 

@@ -91,6 +91,7 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
       onStatus: (hub, removed) => sessions.announce(hub, removed),
       onResync: (cluster, reason) => meters.resyncs.with({ cluster, reason }).inc(),
       onOutcome: (outcome) => meters.outcomes.with({ outcome }).inc(),
+      onError: (code) => meters.errors.with({ code: code.name }).inc(),
     },
     options.delivery,
   )

@@ -127,7 +127,7 @@ test('I8: the global byte budget caps everybody together, and a reader that read
   await client.snapshot({ id: 'w', prefix: '/' })
 })
 
-test('a class with a rate is paused, never dropped', { timeout: 20_000 }, async () => {
+test('X3: a class with a rate is paused, never dropped, and told so once in a while', { timeout: 20_000 }, async () => {
   const sz = new FakeSource()
   await using gateway = await startGateway({ sources: new FakeSources(sz), rules: { eventsPerSecond: 50 } })
   const client = await gateway.client()
@@ -141,4 +141,6 @@ test('a class with a rate is paused, never dropped', { timeout: 20_000 }, async 
   // A full bucket of 50, then 50 per second.
   assert.ok(took > 1_500 && took < 6_000, `150 events took ${Math.round(took)} ms`)
   assert.equal(fold.seen.filter((seen) => seen.events.length > 0).length, 150)
+  assert.deepEqual(fold.errors, ['DW4110'])
+  assert.equal(await gateway.metric('deltawatch_session_errors_total', { code: 'RateLimited' }), 1)
 })

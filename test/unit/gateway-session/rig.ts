@@ -112,6 +112,7 @@ export class Rig implements Disposable {
   readonly budget: ByteBudget
   readonly resyncs: string[] = []
   readonly outcomes: string[] = []
+  readonly errors: string[] = []
   policy: PolicyView
   time = 1_000
   #soon: (() => void)[] = []
@@ -131,6 +132,7 @@ export class Rig implements Disposable {
         onStatus: () => undefined,
         onResync: (_cluster, reason) => void this.resyncs.push(reason),
         onOutcome: (outcome) => void this.outcomes.push(outcome),
+        onError: (code) => void this.errors.push(code.name),
       },
       { ...RIG_OPTIONS, ...options },
     )
