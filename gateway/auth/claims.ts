@@ -5,6 +5,7 @@
 //   org        organisation, becomes audience org:<org>
 //   scope      scopes, space-separated (RFC 8693), or `scopes` as a list
 //   audiences  further policy audiences, a list        clusters   clusters this token is narrowed to, a list
+//   labels     labels that a canary rollout may pick by, an object of strings
 //   jti, iat   for revocation
 
 import type { JWTPayload } from 'jose'
@@ -13,6 +14,7 @@ import type { Principal } from './principal.ts'
 
 const MAX_TEXT = 256
 const MAX_LIST = 128
+const MAX_LABELS = 32
 
 /** The identity, or what is wrong with the claims; never a claim's value. */
 export function principalOf(claims: JWTPayload): Principal | string {
@@ -30,7 +32,9 @@ export function principalOf(claims: JWTPayload): Principal | string {
   if (audiences === undefined) return 'audiences is not a list of at most 128 names'
   if (claims['clusters'] !== undefined && clusters === undefined) return 'clusters is not a list of at most 128 names'
   if (jti !== undefined && !isText(jti)) return 'jti is longer than 256 characters'
-  const subscriber = { subject: sub, region, audiences, scopes, anonymous: false }
+  const labels = labelsOf(claims['labels'])
+  if (labels === undefined) return 'labels is not an object of at most 32 strings'
+  const subscriber = { subject: sub, region, audiences, scopes, anonymous: false, labels }
   return {
     subscriber: org === undefined ? subscriber : { ...subscriber, org },
     expiresAt: exp * 1000,
@@ -39,6 +43,14 @@ export function principalOf(claims: JWTPayload): Principal | string {
     clusters,
     dev: false,
   }
+}
+
+function labelsOf(value: unknown): Readonly<Record<string, string>> | undefined {
+  if (value === undefined) return {}
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
+  const pairs = Object.entries(value)
+  if (pairs.length > MAX_LABELS || !pairs.every(([name, text]) => isText(name) && isText(text))) return undefined
+  return Object.fromEntries(pairs)
 }
 
 function scopesOf(claims: JWTPayload): readonly string[] | undefined {
