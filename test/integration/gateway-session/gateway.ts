@@ -199,6 +199,25 @@ export class Client {
     }
   }
 
+  /** The next frame of any type. */
+  async any(): Promise<ServerFrame> {
+    const until = Date.now() + PATIENCE_MS
+    for (;;) {
+      const frame = this.frames.shift()
+      if (frame !== undefined) return frame
+      if (this.#over) throw new Error('closed while waiting for a frame')
+      const left = until - Date.now()
+      if (left <= 0) throw new Error(`no frame within ${PATIENCE_MS} ms`)
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, left)
+        this.#wanted = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+    }
+  }
+
   /** Watches and waits for the end of its snapshot on `cluster`. */
   async snapshot(
     watch: Partial<WatchFrame> & { readonly id: string },
