@@ -5,13 +5,14 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { Clock } from '#kit/clock.ts'
-import { natsOptions } from '#kit/config/sections.ts'
+import { breakerOptions, natsOptions } from '#kit/config/sections.ts'
 import { DeltawatchError } from '#kit/errors.ts'
 import type { Lifecycle } from '#kit/lifecycle.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Metrics } from '#kit/metrics.ts'
 import { openNats } from '#kit/nats.ts'
 import type { Random } from '#kit/random.ts'
+import { createResilience, type Resilience } from '#kit/resilience.ts'
 import { openTracing } from '#kit/telemetry/open.ts'
 import type { Tracer } from '#kit/telemetry/tracer.ts'
 import { decisionLogOptions } from '#policies/node/config-section.ts'
@@ -24,6 +25,7 @@ import { type LineageKeys, lineageKeys } from './lineage/key.ts'
 import { Relay } from './relay.ts'
 import { type AgentMetrics, bindCounters, declareAgentMetrics } from './relay-metrics.ts'
 import { RelayStatus } from './relay-status.ts'
+import { connectPolicy, guardEtcd, guardHub, logPolicies } from './resilience.ts'
 import { scopeOf } from './scope.ts'
 import { shareHub, type SharedHub } from './uplink/connection.ts'
 import { createLogStream } from './uplink/create-stream.ts'
@@ -50,10 +52,14 @@ export type RunningLog = {
   readonly hub: HubLog
 }
 
+/** Reads of the log are small: slower than this is as good as silent, and so is slower than an append may be. */
+const HUB_READ_MS = 5_000
+
 export type App = {
   readonly logs: readonly RunningLog[]
   readonly policies: BundleHolder
   readonly keys: LineageKeys
+  readonly resilience: Resilience
   reload(config: AgentConfig): Promise<void>
 }
 
@@ -73,12 +79,20 @@ export async function startApp(config: AgentConfig, deps: AppDeps): Promise<App>
       .replace(/[^A-Za-z0-9._-]/g, '-')
       .slice(0, 64)
   const inboxPrefix = `_INBOX_dw_${config.cluster}`
+  const resilience = createResilience({
+    clock,
+    random,
+    metrics,
+    onStateChange: (policy, state) => logger.warn('circuit breaker', { policy, state }),
+  })
+  const redial = connectPolicy(resilience, breakerOptions(config.breaker), config.nats.connectTimeout)
   const link = await lifecycle.start('nats', () =>
     openNats(natsOptions(config.nats, { name: `deltawatch-agent ${config.cluster}`, inboxPrefix }), {
       logger,
       clock,
       random,
       metrics,
+      connectPolicy: redial,
     }),
   )
   const policies = await lifecycle.start('policies', (signal) =>
@@ -100,11 +114,11 @@ export async function startApp(config: AgentConfig, deps: AppDeps): Promise<App>
   const agentMetrics = declareAgentMetrics(metrics)
   const logs: RunningLog[] = []
   for (const log of logsOf(config)) {
-    const running = openLog(log, config, { ...deps, hub, keys, policies, agentName, agentMetrics, tracer })
+    const running = openLog(log, config, { ...deps, hub, keys, policies, agentName, agentMetrics, tracer, resilience })
     logs.push(running)
     await lifecycle.start(`relay ${log.cluster}`, () => startRelay(running.relay))
   }
-  return { logs, policies, keys, reload: () => policies.reload() }
+  return { logs, policies, keys, resilience, reload: () => policies.reload() }
 }
 
 function startRelay(relay: Relay): AsyncDisposable {
@@ -125,6 +139,7 @@ type LogDeps = AppDeps & {
   readonly agentName: string
   readonly agentMetrics: AgentMetrics
   readonly tracer: Tracer | undefined
+  readonly resilience: Resilience
 }
 
 function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog {
@@ -136,12 +151,16 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
   const status = new RelayStatus(clock.monotonic())
   const { watch, uplink } = config
   const scope = scopeOf(log.prefixes, log.range)
-  const hub = withCreation(
-    openHubLog(deps.hub, cluster, { readMs: 5_000, appendMs: uplink.ackTimeout }),
-    config,
-    deps.hub,
-    cluster,
-  )
+  const hubReadMs = Math.min(HUB_READ_MS, uplink.ackTimeout)
+  const rules = logPolicies(deps.resilience, cluster, {
+    breaker: breakerOptions(config.breaker),
+    etcdReadMs: config.etcd.callTimeout,
+    hubReadMs,
+    appendMs: uplink.ackTimeout,
+    window: uplink.window,
+  })
+  const opened = openHubLog(deps.hub, cluster, { readMs: hubReadMs, appendMs: uplink.ackTimeout })
+  const hub = guardHub(withCreation(opened, config, deps.hub, cluster), rules.hubRead, rules.hubAppend)
   const destination = new Destination(config.hubRegion)
   const credentials = etcdCredentials(log.etcd)
   const connect = deps.connect ?? connectEtcd
@@ -187,15 +206,18 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
         capMs: watch.backoff.cap,
         stableMs: watch.stableAfter,
       }),
-      connect: (endpoint) =>
-        connect({
+      appendPolicy: rules.hubAppend,
+      connect: (endpoint) => {
+        const member = connect({
           endpoint,
           credentials,
           keepaliveMs: config.etcd.keepalive,
           keepaliveTimeoutMs: config.etcd.keepaliveTimeout,
           callTimeoutMs: config.etcd.callTimeout,
           now: () => clock.now(),
-        }),
+        })
+        return guardEtcd(member, rules.etcdRead(endpoint))
+      },
       status,
       counters: bindCounters(agentMetrics, cluster, logger, clock),
       traces: deps.tracer === undefined ? undefined : new EntryTracer(deps.tracer, cluster, log.region),

@@ -7,13 +7,14 @@ import type { Clock } from '#kit/clock.ts'
 import { errorCode, errorMessage } from '#kit/errors.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Random } from '#kit/random.ts'
-import { fullJitter } from '#kit/resilience.ts'
+import { fullJitter, type ResiliencePolicy } from '#kit/resilience.ts'
 import type { Mark } from '#protocol/log/entry.ts'
 import type { Destination } from './egress/destination.ts'
 import { configHash, type PolicySource, type Scope } from './egress/policy.ts'
 import { pause } from './pause.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { Phase, RelayStatus } from './relay-status.ts'
+import { refusal } from './resilience.ts'
 import { Term, type TermDeps, type TermEnd, type TermOptions } from './term.ts'
 import { HubError, type HubLog } from './uplink/ports.ts'
 import { Leadership } from './uplink/standby.ts'
@@ -37,6 +38,8 @@ export type RelayDeps = Omit<TermDeps, 'status' | 'counters'> & {
   readonly destination: Destination
   readonly status: RelayStatus
   readonly counters: RelayCounters
+  /** While its breaker refuses appends there is no point in leading: another agent may have a better way to the hub. */
+  readonly appendPolicy?: ResiliencePolicy
 }
 
 const STANDBY_LOOK_MS = 500
@@ -96,6 +99,7 @@ export class Relay {
     const { clock, hub, status } = this.#deps
     if (!hub.connected) this.#enter('hub-unreachable')
     await hub.ready(signal)
+    if (await this.#refused(signal)) return
     if (!(await this.#findDestination(signal))) return
     if (!(await this.#awaitTurn(signal))) return
     this.#enter('reading-tail')
@@ -113,6 +117,16 @@ export class Relay {
       this.#term = undefined
       status.leader = ''
     }
+  }
+
+  /** True after waiting for an open breaker. */
+  async #refused(signal: AbortSignal): Promise<boolean> {
+    const { appendPolicy, clock } = this.#deps
+    const waitMs = appendPolicy?.retryAfterMs ?? 0
+    if (appendPolicy === undefined || waitMs === 0) return false
+    this.#enter('hub-unreachable', refusal(appendPolicy))
+    await pause(clock, waitMs, signal)
+    return true
   }
 
   /** Nothing is read or written before it is known where it would go. */

@@ -12,7 +12,7 @@ import type { Logger } from './logger.ts'
 import type { Metrics } from './metrics.ts'
 import { clientOptions, hostOf, type NatsOptions } from './nats-options.ts'
 import { type Random, systemRandom } from './random.ts'
-import { type BackoffOptions, fullJitter } from './resilience.ts'
+import { type BackoffOptions, fullJitter, type ResiliencePolicy } from './resilience.ts'
 
 export type { NatsOptions }
 
@@ -21,6 +21,8 @@ export interface NatsDeps {
   readonly clock?: Clock
   readonly random?: Random
   readonly metrics?: Metrics
+  /** Every attempt to connect passes through it, those of the client library included; while it refuses, none is made. */
+  readonly connectPolicy?: ResiliencePolicy
 }
 
 export interface Problem {
@@ -90,8 +92,13 @@ export function openNats(options: NatsOptions, deps: NatsDeps): NatsLink {
     const sinceMs = state.value.kind === kind ? state.value.sinceMs : clock.now()
     state.set({ kind, sinceMs, attempt, ...(problem === undefined ? {} : { problem }) })
   }
+  const redial = observeRedials(deps.connectPolicy, clock, options.connectTimeoutMs ?? 5_000)
+  const pauseMs = (): number => Math.max(wait, deps.connectPolicy?.retryAfterMs ?? 0)
   const settings = clientOptions(options, {
-    reconnectDelay: () => wait,
+    reconnectDelay: () => {
+      redial.failed()
+      return redial.waitMs(wait)
+    },
     onCredentialsProblem: (e) => {
       note(e)
       logger.error('nats credentials unusable', { err: e })
@@ -121,9 +128,11 @@ export function openNats(options: NatsOptions, deps: NatsDeps): NatsLink {
       case 'disconnect':
         return onDown()
       case 'reconnecting':
+        redial.began()
         nextAttempt()
         return show('reconnecting')
       case 'reconnect':
+        redial.succeeded()
         return onUp(nc)
       case 'staleConnection':
         return note(new NatsError('DW_NATS_STALE', 'the server left two pings unanswered'))
@@ -163,7 +172,7 @@ export function openNats(options: NatsOptions, deps: NatsDeps): NatsLink {
     while (!closing.signal.aborted) {
       try {
         show('connecting')
-        const nc = await dial()
+        const nc = await (deps.connectPolicy?.execute(dial, closing.signal) ?? dial())
         current = nc
         generation++
         onUp(nc)
@@ -181,7 +190,7 @@ export function openNats(options: NatsOptions, deps: NatsDeps): NatsLink {
       }
       nextAttempt()
       show('connecting')
-      await clock.sleep(wait, closing.signal).catch(() => undefined)
+      await clock.sleep(pauseMs(), closing.signal).catch(() => undefined)
     }
   }
 
@@ -241,6 +250,43 @@ function declareMeters(metrics: Metrics | undefined, isUp: () => boolean) {
       labels: ['code'],
       maxSeries: 32,
     }) ?? { with: () => off },
+  }
+}
+
+async function proveLater(policy: ResiliencePolicy, clock: Clock): Promise<void> {
+  await clock.sleep(policy.retryAfterMs)
+  await policy.execute(() => Promise.resolve()).catch(() => undefined)
+}
+
+/** The client library redials by itself; each of its attempts is shown to the policy, told by how long it took to fail. */
+function observeRedials(policy: ResiliencePolicy | undefined, clock: Clock, timeoutMs: number) {
+  let attempt: (PromiseWithResolvers<void> & { readonly at: number }) | undefined
+  let beganAt = 0
+  return {
+    /** The client counts a wait from the start of the attempt before. */
+    waitMs(wait: number): number {
+      const refusedMs = policy?.retryAfterMs ?? 0
+      return refusedMs === 0 ? wait : Math.max(wait, Math.ceil(clock.monotonic() - beganAt + refusedMs))
+    },
+    began() {
+      if (policy === undefined || attempt !== undefined) return
+      const outcome = Promise.withResolvers<void>()
+      beganAt = clock.monotonic()
+      attempt = { ...outcome, at: beganAt }
+      policy.execute(() => outcome.promise).catch(() => undefined)
+    },
+    succeeded() {
+      attempt?.resolve()
+      attempt = undefined
+      // An attempt that came before the breaker would take it is proof all the same.
+      if (policy !== undefined && policy.retryAfterMs > 0) void proveLater(policy, clock)
+    },
+    failed() {
+      if (attempt === undefined) return
+      const hung = clock.monotonic() - attempt.at >= timeoutMs * 0.9
+      attempt.reject(new NatsError(hung ? 'DW_NATS_TIMEOUT' : 'DW_NATS_REFUSED', 'the hub could not be reached again'))
+      attempt = undefined
+    },
   }
 }
 

@@ -53,13 +53,23 @@ export interface ResiliencePolicy {
    * Runs `call` under the policy. Its signal aborts on time-out or with the caller's signal; honour it.
    * Rejects with the call's own error, or a ResilienceError: DW_TIMEOUT, DW_BREAKER_OPEN, DW_BULKHEAD_FULL.
    */
-  execute<T>(call: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T>
+  execute<T>(call: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal, how?: ExecuteOptions): Promise<T>
   readonly state: BreakerState
+  /** How long an open breaker goes on refusing calls; 0 when the next call is let through. */
+  readonly retryAfterMs: number
+}
+
+export interface ExecuteOptions {
+  /** No second attempt: the caller has a better way to go on, such as another endpoint. */
+  readonly once?: boolean
 }
 
 export interface PolicyStatus {
   readonly name: string
   readonly breaker: BreakerState
+  readonly retryAfterMs: number
+  /** Times the breaker opened since the start. */
+  readonly opened: number
   readonly lastFailure?: string
 }
 
@@ -81,17 +91,25 @@ export function fullJitter(attempt: number, options: BackoffOptions, random: Pic
 
 export const DEFAULT_BREAKER = {
   failureRatio: 0.35,
-  samplingMs: 30_000,
-  minimumCalls: 10,
+  // A call that hangs takes its whole time-out: in a shorter window a few of them could never add up.
+  samplingMs: 60_000,
+  minimumCalls: 5,
   halfOpenAfterMs: 60_000,
 } as const
 
-/** The policies both services start from; override single fields from configuration. */
+/** The named policies; override single fields from configuration. */
 export const DEFAULT_POLICIES = {
   etcdRead: {
     timeoutMs: 5_000,
     retries: 3,
     backoff: { baseMs: 100, capMs: 2_000 },
+    breaker: DEFAULT_BREAKER,
+    bulkhead: { concurrent: 16, queued: 256 },
+  },
+  hubRead: {
+    timeoutMs: 5_000,
+    retries: 0,
+    backoff: { baseMs: 100, capMs: 5_000 },
     breaker: DEFAULT_BREAKER,
     bulkhead: { concurrent: 16, queued: 256 },
   },
@@ -141,6 +159,11 @@ export function createResilience(deps: ResilienceDeps): Resilience {
     help: 'Circuit breaker towards a dependency: 0 closed, 1 half-open (probing), 2 open (calls are refused at once).',
     labels: ['dep'],
   })
+  const opened = deps.metrics?.counter({
+    name: 'deltawatch_breaker_opened_total',
+    help: 'Times a circuit breaker towards a dependency opened.',
+    labels: ['dep'],
+  })
   return {
     policy(name, options) {
       if (built.has(name)) {
@@ -149,7 +172,7 @@ export function createResilience(deps: ResilienceDeps): Resilience {
           `policy ${name} is declared twice; declare it once and pass it on`,
         )
       }
-      const entry = build(name, options, deps)
+      const entry = build(name, options, deps, () => opened?.with({ dep: name }).inc())
       built.set(name, entry)
       gauge?.with({ dep: name }).read(() => GAUGE_VALUE[entry.policy.state])
       return entry.policy
@@ -158,7 +181,7 @@ export function createResilience(deps: ResilienceDeps): Resilience {
   }
 }
 
-function build(name: string, options: PolicyOptions, deps: ResilienceDeps) {
+function build(name: string, options: PolicyOptions, deps: ResilienceDeps, onOpened: () => void) {
   const counts = options.countsAsFailure ?? (() => true)
   const breaker = circuitBreaker(
     // A cancelled call says nothing about the other side, except while probing: a probe without an answer proves no recovery.
@@ -186,13 +209,25 @@ function build(name: string, options: PolicyOptions, deps: ResilienceDeps) {
   })
   const state = (): BreakerState => BREAKER_STATES[breaker.state]
   breaker.onStateChange(() => deps.onStateChange?.(name, state()))
+  let openedAt = 0
+  let opened = 0
+  breaker.onBreak(() => {
+    openedAt = deps.clock.monotonic()
+    opened++
+    onOpened()
+  })
+  const retryAfterMs = (): number =>
+    state() === 'open' ? Math.max(0, openedAt + options.breaker.halfOpenAfterMs - deps.clock.monotonic()) : 0
 
   const policy: ResiliencePolicy = {
     name,
     get state() {
       return state()
     },
-    async execute(call, signal) {
+    get retryAfterMs() {
+      return retryAfterMs()
+    },
+    async execute(call, signal, { once = false } = {}) {
       signal?.throwIfAborted()
       // The caller's signal stays outside cockatiel, which would report a cancellation as a time-out and count it.
       using cancelled = abortAsRejection(signal)
@@ -206,7 +241,7 @@ function build(name: string, options: PolicyOptions, deps: ResilienceDeps) {
         })
       }
       try {
-        const work = slots.execute(() => again.execute(({ attempt: number }) => attempt(number)))
+        const work = slots.execute(() => (once ? attempt(0) : again.execute(({ attempt: number }) => attempt(number))))
         return await Promise.race([work, cancelled.promise])
       } catch (e) {
         signal?.throwIfAborted()
@@ -214,7 +249,13 @@ function build(name: string, options: PolicyOptions, deps: ResilienceDeps) {
       }
     },
   }
-  const status = (): PolicyStatus => ({ name, breaker: state(), ...(lastFailure === undefined ? {} : { lastFailure }) })
+  const status = (): PolicyStatus => ({
+    name,
+    breaker: state(),
+    retryAfterMs: Math.ceil(retryAfterMs()),
+    opened,
+    ...(lastFailure === undefined ? {} : { lastFailure }),
+  })
   return { policy, status }
 }
 

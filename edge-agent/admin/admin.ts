@@ -32,7 +32,9 @@ export function mountDebug(router: Router, app: App, options: DebugOptions): Rou
   return router.on(
     'GET',
     '/debug/status',
-    guarded(options, () => json({ logs: app.logs.map((log) => describe(log, options.clock)) })),
+    guarded(options, () =>
+      json({ logs: app.logs.map((log) => describe(log, options.clock)), breakers: app.resilience.status() }),
+    ),
   )
 }
 
