@@ -107,7 +107,9 @@ export class Stack implements AsyncDisposable {
         ? { etcd: await this.#proxy(etcd.directUrl), hub: await this.#proxy(this.nats.directUrl) }
         : undefined
     // The proxy stands before the first member; the others are reached past it.
-    const through = links === undefined ? etcd.clientUrl : etcd.directUrl.replace(/\d+$/, String(links.etcd.port))
+    const before = links === undefined ? etcd.clientUrl : etcd.directUrl.replace(/\d+$/, String(links.etcd.port))
+    // By name where there are certificates: a TLS client may not name an address to the server.
+    const through = before.replace('https://127.0.0.1', 'https://localhost')
     const etcdUrl = [through, ...etcd.clientUrls.slice(1)].join(',')
     const hubUrl = this.#hubUrls(links?.hub)
     this.clusters.push({ ...plan, etcd, agent: undefined, etcdUrl, hubUrl, links })

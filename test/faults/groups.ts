@@ -50,14 +50,31 @@ export async function threeMembers(world: World): Promise<void> {
   await world.writes(40)
 }
 
+const LEADER_TRIES = 40
+
+/** Number of the server that leads the stream; while there is an election nobody answers. */
+async function leaderOf(world: World): Promise<number> {
+  let last: unknown
+  for (let n = 0; n < LEADER_TRIES; n++) {
+    try {
+      const info = await manage(world.stack, (manager) => manager.streams.info(`DW_${world.cluster.cluster}`))
+      const leader = Number(info.cluster?.leader?.slice(1))
+      if (leader > 0) return leader
+    } catch (error) {
+      last = error
+    }
+    await wait(250)
+  }
+  throw new Error('the stream found no leader', { cause: last })
+}
+
 /** Kills whichever server leads the stream, and waits for nothing but writes. */
 export async function hubLeader(world: World): Promise<void> {
   const { servers } = world.stack.nats
   for (let n = 0; n < 2; n++) {
     await world.writes(30 + world.roll(60))
-    const info = await manage(world.stack, (manager) => manager.streams.info(`DW_${world.cluster.cluster}`))
-    const leader = servers[Number(info.cluster?.leader?.slice(1)) - 1]
-    if (leader === undefined) throw new Error(`the stream names no leader: ${JSON.stringify(info.cluster)}`)
+    const leader = servers[(await leaderOf(world)) - 1]
+    if (leader === undefined) throw new Error('the stream has a leader that is none of its servers')
     if (world.random() < 0.7) {
       await leader.kill()
       await world.writes(30 + world.roll(60))

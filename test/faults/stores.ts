@@ -12,15 +12,16 @@ const put = (key: string, value: string) => ({ op: 'put' as const, key, value: B
 /** Puts are refused, deletes, reads and watches go on; the agent dies and comes back meanwhile. */
 export async function noSpace(world: World): Promise<void> {
   const { writer, http } = world.judged
+  const { header } = (await http.call('maintenance/status', {})) as { header: { member_id: string } }
   const alarm = (action: string): Promise<unknown> =>
-    http.call('maintenance/alarm', { action, memberID: '0', alarm: 'NOSPACE' })
+    http.call('maintenance/alarm', { action, memberID: header.member_id, alarm: 'NOSPACE' })
   await world.writes(50)
   await writer.stop()
   for (let n = 0; n < 30; n++) await writer.put([put(`/full/${n}`, `${n}`)])
   await alarm('ACTIVATE')
   const refused = await writer.put([put('/full/more', '1')]).then(
     () => false,
-    (error: unknown) => /no space/i.test(String(error)),
+    (error: unknown) => /space exceeded/i.test(String(error)),
   )
   if (!refused) throw new Error('etcd took a write in spite of its alarm')
   for (let n = 0; n < 30; n++) {
