@@ -1,4 +1,4 @@
-// node test/faults/main.ts [--seed n] [--minutes n] [--events n] [--resume] [--scenario name]... [--rounds n] [--etcd version]
+// node test/faults/main.ts [--seed n] [--minutes n] [--events n] [--totals name [--resume]] [--scenario name]... [--rounds n] [--etcd version]
 // Owns: the command line, the budgets of time and events, and the order of runs. Exits 1 when anything was violated or did
 // not recover. A run is repeated with its printed seed; which interleavings the machine adds is not in our hands.
 
@@ -14,6 +14,8 @@ const { values } = parseArgs({
     seed: { type: 'string' },
     minutes: { type: 'string', default: '5' },
     events: { type: 'string' },
+    /** Name under which totals are kept between slices; without it nothing is kept. */
+    totals: { type: 'string' },
     resume: { type: 'boolean', default: false },
     rounds: { type: 'string', default: '3' },
     scenario: { type: 'string', multiple: true },
@@ -54,7 +56,9 @@ async function main(): Promise<number> {
     events: values.events === undefined ? undefined : positive('events'),
     scenarios: scenarios.length,
   }
-  const resumed = values.resume ? await Totals.resumed() : undefined
+  const { totals: kept } = values
+  if (values.resume && kept === undefined) throw new RangeError('--resume needs --totals <name>: where to go on from')
+  const resumed = values.resume && kept !== undefined ? await Totals.resumed(kept) : undefined
   const fresh = values.seed === undefined ? Math.floor(Math.random() * 2 ** 30) : Number(values.seed)
   const totals = resumed ?? new Totals(fresh)
   const reporter = values.json ? jsonReporter(process.stdout) : terminalReporter(process.stdout)
@@ -80,7 +84,7 @@ async function main(): Promise<number> {
     })()
     const seconds = (performance.now() - began) / 1000
     totals.add(`${scenario.name} ${options.seed}`, outcome.verdict, outcome.error !== undefined, seconds)
-    await totals.keep()
+    if (kept !== undefined) await totals.keep(kept)
     const line = describeOutcome(scenario, options, outcome, seconds)
     reporter.ran(line, scenario, options.seed, outcome, seconds, totals)
   }

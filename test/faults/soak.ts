@@ -3,6 +3,7 @@
 // In slices: `npm run soak -- --minutes 9`, then `npm run soak -- --minutes 9 --resume` until the goal is reached.
 
 const DEFAULTS: Readonly<Record<string, string>> = {
+  '--totals': 'soak',
   '--minutes': '60',
   '--events': '1000000',
   '--rounds': '4',

@@ -52,7 +52,8 @@ export async function defragment(world: World): Promise<void> {
 /** Compaction close behind the head, again and again, while links are cut and the agent dies. */
 export async function compactionStorm(world: World): Promise<void> {
   for (let n = 0; n < 10; n++) {
-    await world.writes(10 + world.roll(25))
+    // Long enough for an agent that came back to be level again, most of the time.
+    await world.writes(60 + world.roll(150))
     const head = await world.judged.learn()
     // Somebody else's newer compaction does not happen here; one that came to nothing is no fault.
     await world.judged.http.compact(head - world.roll(10)).catch(() => undefined)

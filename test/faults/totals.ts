@@ -2,11 +2,12 @@
 // Owns: the file, its shape, and adding one slice to another. Refuses: running anything.
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Verdict } from '../judge/verdict.ts'
 
-const FILE = fileURLToPath(new URL('../../.deltawatch/faults/totals.json', import.meta.url))
+const folder = fileURLToPath(new URL('../../.deltawatch/faults/', import.meta.url))
+const fileOf = (name: string): string => join(folder, `${name}.json`)
 
 type Kept = {
   readonly seed: number
@@ -34,8 +35,8 @@ export class Totals {
   }
 
   /** Where the last slice stopped; undefined when there is none. */
-  static async resumed(): Promise<Totals | undefined> {
-    const text = await readFile(FILE, 'utf8').catch(() => undefined)
+  static async resumed(name: string): Promise<Totals | undefined> {
+    const text = await readFile(fileOf(name), 'utf8').catch(() => undefined)
     if (text === undefined) return undefined
     const kept = JSON.parse(text) as Kept
     const totals = new Totals(kept.seed)
@@ -64,7 +65,7 @@ export class Totals {
     if (failed || verdict.failed > 0) this.troubled.push(what)
   }
 
-  async keep(): Promise<void> {
+  async keep(name: string): Promise<void> {
     const { seed, runs, failures, seconds, violations, troubled } = this
     const kept: Kept = {
       seed,
@@ -75,7 +76,7 @@ export class Totals {
       troubled,
       totals: Object.fromEntries(this.verdict.totals),
     }
-    await mkdir(dirname(FILE), { recursive: true })
-    await writeFile(FILE, `${JSON.stringify(kept, null, 2)}\n`)
+    await mkdir(folder, { recursive: true })
+    await writeFile(fileOf(name), `${JSON.stringify(kept, null, 2)}\n`)
   }
 }
