@@ -12,6 +12,7 @@ import { StateSum } from './lineage/state-sum.ts'
 import { readState } from './watch/read-state.ts'
 import { EtcdFailure, type EtcdMember, type KeyRange, type MemberStatus } from './watch/etcd.ts'
 import { Feed, type FeedEnd } from './watch/feed.ts'
+import type { Framing } from './watch/framing.ts'
 import type { LivenessOptions } from './watch/liveness.ts'
 import type { Header } from './watch/message.ts'
 import type { WatchOutput } from './watch/state.ts'
@@ -29,6 +30,7 @@ export type AttachOptions = {
   readonly prevValues: boolean
   readonly maxRevisionBytes: number
   readonly liveness: LivenessOptions
+  readonly framing: Framing
   readonly keys: LineageKeys
   /** A replay that comes to no verdict within this time says nothing, and the next endpoint is tried. */
   readonly replayTimeoutMs: number
@@ -58,6 +60,9 @@ export type AttachVerdict =
   | { readonly kind: 'attached'; readonly feed: Feed }
   | { readonly kind: 'new-epoch'; readonly reason: NewEpochReason }
   | { readonly kind: 'failed'; readonly end: FeedEnd }
+
+/** A response holds more than keys and values, and often more than one revision. */
+const RESPONSE_ROOM = 2
 
 export async function learn(member: EtcdMember, range: KeyRange): Promise<MemberFacts> {
   const status = await member.status()
@@ -194,12 +199,14 @@ async function replay(
   const feed = openFeed(member, facts, first.revision, options, deps, judge)
   void feed.ended.then((end) => {
     if (end.kind === 'compacted') resolve({ kind: 'compacted', compactRevision: end.compactRevision })
+    // History that cannot be taken in cannot be reproduced, here or elsewhere.
+    else if (end.kind === 'oversize') resolve({ kind: 'new-epoch', reason: 'no-evidence' })
     else resolve({ kind: 'failed', end })
   })
-  using _deadline = deps.clock.setTimeout(
-    () => resolve(failed('timeout', `${member.endpoint} did not reproduce the log's history in time`)),
-    options.replayTimeoutMs,
-  )
+  using _deadline = deps.clock.setTimeout(() => {
+    resolve(failed('timeout', `${member.endpoint} did not reproduce the log's history in time`))
+    feed.stop({ kind: 'stale' })
+  }, options.replayTimeoutMs)
   void feed.start()
   const outcome = await promise
   if (outcome.kind !== 'attached') feed.stop()
@@ -214,12 +221,23 @@ function openFeed(
   deps: AttachDeps,
   onOutputs: (outputs: readonly WatchOutput[]) => void,
 ): Feed {
-  const { range, prevValues, maxRevisionBytes, liveness } = options
+  const { range, prevValues, maxRevisionBytes, liveness, framing } = options
+  const maxResponseBytes = RESPONSE_ROOM * maxRevisionBytes
   const trusts = trustsManualProgress(facts.version)
   const beyond = compareRevisions(startRevision, facts.head.revision) > 0
   const requestFrom = beyond ? addRevision(startRevision, -1) : startRevision
   return new Feed(
-    { range, prevValues, maxRevisionBytes, liveness, startRevision, requestFrom, trustsManualProgress: trusts },
+    {
+      range,
+      prevValues,
+      maxRevisionBytes,
+      maxResponseBytes,
+      liveness,
+      framing,
+      startRevision,
+      requestFrom,
+      trustsManualProgress: trusts,
+    },
     { member, clock: deps.clock, probeHead: deps.probeHead, onOutputs },
   )
 }

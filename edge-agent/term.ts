@@ -40,7 +40,7 @@ import { EtcdFailure, type EtcdMember } from './watch/etcd.ts'
 import type { Feed, FeedEnd } from './watch/feed.ts'
 
 export type TermOptions = IntakeOptions & {
-  readonly attach: Omit<AttachOptions, 'prevValues'>
+  readonly attach: Omit<AttachOptions, 'prevValues' | 'framing'>
   readonly prefixes: Filter['prefixes']
   readonly agentId: string
   readonly configHash: string
@@ -279,7 +279,8 @@ export class Term {
   }
 
   get #attachOptions(): AttachOptions {
-    return { ...this.#options.attach, prevValues: this.#egress.needsPrevValue }
+    const { framing } = this.#deps.endpoints
+    return { ...this.#options.attach, framing, prevValues: this.#egress.needsPrevValue }
   }
 
   #attachDeps(member: EtcdMember, facts: MemberFacts): AttachDeps {

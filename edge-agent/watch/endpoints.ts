@@ -1,9 +1,10 @@
-// Which endpoint next, and when.
+// Which endpoint next, when, and how.
 // Owns: rotation, full-jitter backoff per attempt, the reset after a stable time, the shame of members that close at once.
 // Refuses: connecting, clocks and randomness of its own (both are passed in).
 // The loop cannot spin: only the first attempt after a stable time is immediate, every further one waits.
 
 import { type BackoffOptions, fullJitter } from '#kit/resilience.ts'
+import { Framing } from './framing.ts'
 
 export type EndpointsOptions = BackoffOptions & {
   /** An attachment that lived this long clears the count of failures. */
@@ -13,6 +14,8 @@ export type EndpointsOptions = BackoffOptions & {
 export type Attempt = { readonly endpoint: string; readonly waitMs: number }
 
 export class Endpoints {
+  /** How the next watch is asked for, by how the last one ended. */
+  readonly framing = new Framing()
   readonly #urls: readonly string[]
   readonly #options: EndpointsOptions
   #next = 0

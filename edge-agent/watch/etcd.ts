@@ -8,6 +8,7 @@ import { type Key, keyFromBytes, keyToBytes } from '#protocol/bytes.ts'
 import { parseRevision, type Revision } from '#protocol/revision.ts'
 import { DeltawatchError, errorMessage } from '#kit/errors.ts'
 import type { HeldKey } from '../egress/change.ts'
+import { Arrivals } from './arrivals.ts'
 import { classifyRefusal, type Header, readHeader, readLease } from './message.ts'
 
 /** Keys in [from, to); `to` undefined means to the end of the key space. */
@@ -22,6 +23,8 @@ export type EtcdFailureKind =
   | 'unavailable'
   | 'timeout'
   | 'learner'
+  /** A response above the limit on what is received. */
+  | 'too-large'
   | 'other'
 
 /** A read or a stream that failed; `code` is `DW_ETCD_` and the kind. */
@@ -57,7 +60,15 @@ export type PageRequest = {
   readonly countOnly?: boolean
 }
 
-export type WatchRequest = { readonly range: KeyRange; readonly startRevision: Revision; readonly prevValues: boolean }
+export type WatchRequest = {
+  readonly range: KeyRange
+  readonly startRevision: Revision
+  readonly prevValues: boolean
+  /** Large responses come in pieces; otherwise whole, up to the limit on what is received. */
+  readonly pieces: boolean
+  /** Bytes; a larger response ends the watch as `too-large`, before it is held. */
+  readonly maxResponseBytes: number
+}
 
 export interface WatchSink {
   /** One decoded response, still unchecked. Must not throw. */
@@ -70,6 +81,8 @@ export interface RawWatch {
   pause(): void
   resume(): void
   requestProgress(): void
+  /** Bytes that have arrived on the watch's own connection, those of unfinished messages included. */
+  readonly arrived?: number
   /** Ends the stream and the server's watcher. The sink hears nothing more. */
   close(): void
 }
@@ -132,7 +145,8 @@ const requireLeader: Interceptor = (options, nextCall) => {
 }
 
 export const connectEtcd: ConnectEtcd = (options) => {
-  const client = new Etcd3(clientOptions(options))
+  const client = new Etcd3(clientOptions(options, UNLIMITED))
+  const watches = new Set<RawWatch>()
   let closed = false
   const call = async <T>(what: string, run: () => Promise<T>): Promise<T> => {
     try {
@@ -172,16 +186,26 @@ export const connectEtcd: ConnectEtcd = (options) => {
         for (const kv of raw.kvs) items.push(readHeld(kv, options.endpoint))
         return { header: headerOf(raw.header, options.endpoint), items, more: raw.more, count: Number(raw.count) }
       }),
-    watch: (request, sink) => call('watch', () => openWatch(client, options.endpoint, request, sink)),
+    watch: (request, sink) =>
+      call('watch', async () => {
+        const watch = await openWatch(options, request, sink, () => watches.delete(watch))
+        watches.add(watch)
+        return watch
+      }),
     [Symbol.dispose]: () => {
       if (closed) return
       closed = true
+      for (const watch of [...watches]) watch.close()
       client.close()
     },
   }
 }
 
-function clientOptions(options: EtcdMemberOptions): IOptions {
+const UNLIMITED = -1
+/** Node's timers may fire a millisecond early; pings a hair below the server's minimum add up to a GOAWAY. */
+const PING_MARGIN_MS = 250
+
+function clientOptions(options: EtcdMemberOptions, maxResponseBytes: number): IOptions {
   const { user, tls } = options.credentials
   const secure = options.endpoint.startsWith('https:')
   return {
@@ -198,10 +222,12 @@ function clientOptions(options: EtcdMemberOptions): IOptions {
         }
       : {}),
     grpcOptions: {
-      'grpc.max_receive_message_length': -1,
-      'grpc.keepalive_time_ms': options.keepaliveMs,
+      'grpc.max_receive_message_length': maxResponseBytes,
+      'grpc.keepalive_time_ms': options.keepaliveMs + PING_MARGIN_MS,
       'grpc.keepalive_timeout_ms': options.keepaliveTimeoutMs,
-      'grpc.keepalive_permit_without_calls': 1,
+      // etcd takes every ping of a connection without a call for abuse, and closes it at the third. Such a connection needs
+      // none: the next call has a deadline, and begins with the ping that is overdue.
+      'grpc.keepalive_permit_without_calls': 0,
       'grpc.enable_retries': 0,
       'grpc.enable_http_proxy': 0,
       // A paused watch must not hold up reads, nor a new certificate meet an old connection: no sharing of connections.
@@ -213,8 +239,20 @@ function clientOptions(options: EtcdMemberOptions): IOptions {
   }
 }
 
-async function openWatch(client: Etcd3, endpoint: string, request: WatchRequest, sink: WatchSink): Promise<RawWatch> {
-  const stream = (await client.watchClient.watch({ interceptors: [requireLeader] })) as unknown as Duplex
+/** On a connection of its own, so that what arrives there is the watch's, and only its responses are limited. */
+async function openWatch(
+  options: EtcdMemberOptions,
+  request: WatchRequest,
+  sink: WatchSink,
+  onClosed: () => void,
+): Promise<RawWatch> {
+  const { endpoint } = options
+  await using undo = new AsyncDisposableStack()
+  const client = new Etcd3(clientOptions(options, request.maxResponseBytes))
+  undo.defer(() => client.close())
+  const arrivals = undo.use(new Arrivals())
+  const opened = await arrivals.during(() => client.watchClient.watch({ interceptors: [requireLeader] }))
+  const stream = opened as unknown as Duplex
   let over = false
   const finish = (failure: EtcdFailure): void => {
     if (over) return
@@ -233,19 +271,25 @@ async function openWatch(client: Etcd3, endpoint: string, request: WatchRequest,
       range_end: rangeEnd(request.range),
       start_revision: request.startRevision,
       progress_notify: true,
-      fragment: true,
+      fragment: request.pieces,
       prev_kv: request.prevValues,
     },
   })
+  const owned = undo.move()
   return {
     pause: () => stream.pause(),
     resume: () => stream.resume(),
     requestProgress: () => {
       if (!over) stream.write({ progress_request: {} })
     },
+    get arrived() {
+      return arrivals.bytes
+    },
     close: () => {
       over = true
       stream.cancel()
+      void owned.disposeAsync()
+      onClosed()
     },
   }
 }
@@ -290,6 +334,7 @@ function failureKind(cause: unknown, text: string): EtcdFailureKind {
   if (/required revision has been compacted/.test(text)) return 'compacted'
   if (/required revision is a future revision/.test(text)) return 'future'
   if (/not supported for learner/.test(text)) return 'learner'
+  if (/larger than max/.test(text)) return 'too-large'
   const refusal = classifyRefusal(text)
   if (refusal.kind !== 'unknown') return refusal.kind
   // etcd3 replaces errors of unary calls by classes of its own and drops the code.

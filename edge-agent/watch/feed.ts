@@ -4,8 +4,9 @@
 // Refuses: deciding what follows the end (relay.ts). Whatever the end, everything put out before it stands.
 
 import type { Clock } from '#kit/clock.ts'
-import { maxRevision, type Revision } from '#protocol/revision.ts'
+import { addRevision, compareRevisions, maxRevision, type Revision } from '#protocol/revision.ts'
 import type { EtcdFailure, EtcdMember, KeyRange, RawWatch } from './etcd.ts'
+import type { Framing } from './framing.ts'
 import { Liveness, type LivenessOptions } from './liveness.ts'
 import { type EndCause, type WatchMachineOptions, WatchMachine, type WatchOutput } from './state.ts'
 
@@ -29,6 +30,9 @@ export type FeedOptions = WatchMachineOptions & {
   readonly range: KeyRange
   readonly prevValues: boolean
   readonly liveness: LivenessOptions
+  /** Shared by the watches of one log, one after another: what one ended of decides how the next is asked for. */
+  readonly framing: Framing
+  readonly maxResponseBytes: number
 }
 
 export type FeedDeps = {
@@ -43,6 +47,8 @@ export type FeedDeps = {
 export type PauseReason = 'backpressure' | 'hold'
 
 const TICK_MS = 100
+/** Between two ticks pings and their like come to less than this. */
+const NO_MESSAGE_BYTES = 256
 
 export class Feed {
   readonly ended: Promise<FeedEnd>
@@ -56,6 +62,8 @@ export class Feed {
   #timer: Disposable | undefined
   #over = false
   #responses = 0
+  #arrived = 0
+  #tickDueAt = 0
 
   constructor(options: FeedOptions, deps: FeedDeps) {
     this.#options = options
@@ -82,11 +90,11 @@ export class Feed {
   }
 
   async start(): Promise<void> {
-    const { member, clock } = this.#deps
-    const { range, requestFrom, prevValues } = this.#options
+    const { member } = this.#deps
+    const { range, requestFrom, prevValues, framing, maxResponseBytes } = this.#options
     try {
       const raw = await member.watch(
-        { range, startRevision: requestFrom, prevValues },
+        { range, startRevision: requestFrom, prevValues, pieces: framing.pieces, maxResponseBytes },
         {
           message: (response) => this.#receive(response),
           closed: (failure) => this.#finish({ kind: 'failed', failure }),
@@ -95,7 +103,7 @@ export class Feed {
       if (this.#over) return raw.close()
       this.#raw = raw
       if (this.#paused.size > 0) raw.pause()
-      this.#timer = clock.setTimeout(() => this.#tick(), TICK_MS)
+      this.#schedule()
     } catch (failure) {
       this.#finish({ kind: 'failed', failure: failure as EtcdFailure })
     }
@@ -147,6 +155,12 @@ export class Feed {
   #tick(): void {
     if (this.#over) return
     const now = this.#deps.clock.monotonic()
+    const late = now - this.#tickDueAt
+    // This process was busy or stopped: what arrived meanwhile waits behind this very timer.
+    if (late > TICK_MS) this.#liveness.excuse(late)
+    const { arrived = 0 } = this.#raw ?? {}
+    if (arrived - this.#arrived > NO_MESSAGE_BYTES) this.#liveness.arriving(now)
+    this.#arrived = arrived
     const action = this.#liveness.tick(now)
     switch (action) {
       case 'none':
@@ -165,7 +179,13 @@ export class Feed {
         return never
       }
     }
-    this.#timer = this.#deps.clock.setTimeout(() => this.#tick(), TICK_MS)
+    this.#schedule()
+  }
+
+  #schedule(): void {
+    const { clock } = this.#deps
+    this.#tickDueAt = clock.monotonic() + TICK_MS
+    this.#timer = clock.setTimeout(() => this.#tick(), TICK_MS)
   }
 
   async #probe(): Promise<void> {
@@ -182,6 +202,9 @@ export class Feed {
     this.#over = true
     this.#timer?.[Symbol.dispose]()
     this.#raw?.close()
-    this.#resolve(end)
+    const { framing, startRevision, maxResponseBytes } = this.#options
+    const next = addRevision(this.#machine.cursor, 1)
+    const hopeless = framing.ended(end, compareRevisions(next, startRevision) > 0)
+    this.#resolve(hopeless ? { kind: 'oversize', revision: next, bytes: maxResponseBytes } : end)
   }
 }

@@ -55,6 +55,20 @@ export class Liveness {
     this.#owed = settled ? undefined : { ...this.#owed, since: now }
   }
 
+  /** Bytes of a message that is not complete yet: life, and no answer. */
+  arriving(now: number): void {
+    this.#lastHeard = now
+    if (this.#askedAt !== undefined) this.#askedAt = now
+    if (this.#owed !== undefined) this.#owed = { ...this.#owed, since: now }
+  }
+
+  /** For so long we did not listen: every deadline moves by it. */
+  excuse(ms: number): void {
+    this.#lastHeard += ms
+    if (this.#askedAt !== undefined) this.#askedAt += ms
+    if (this.#owed !== undefined) this.#owed = { ...this.#owed, since: this.#owed.since + ms }
+  }
+
   /** A head read through another endpoint. The watch owes it from now on. */
   headSeen(now: number, head: Revision): void {
     if (this.#owed === undefined && compareRevisions(head, this.#reached) > 0)
