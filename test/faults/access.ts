@@ -51,9 +51,9 @@ export async function roleRevoked(world: World): Promise<void> {
   await world.writes(40)
   await http.call('auth/role/revoke', { role, ...range })
   await world.writes(20)
-  world.links.etcd.cut('reset')
+  await world.said(/"phase":"range-denied"/, async () => void world.links.etcd.cut('reset'))
   await world.writes(40)
-  await wait(500 + world.roll(1_500))
+  await wait(world.roll(1_500))
   await http.call('auth/role/grant', { name: role, perm: { permType: 'READ', ...range } })
   await world.writes(40)
 }

@@ -6,7 +6,7 @@ const DEFAULTS: Readonly<Record<string, string>> = {
   '--totals': 'soak',
   '--minutes': '60',
   '--events': '1000000',
-  '--rounds': '4',
+  '--rounds': '2',
   '--max-ops': '100',
   '--transactions': '0.5',
   '--keys': '1000',

@@ -89,6 +89,16 @@ export const unbounded = (world: World['stack']): Promise<void> => createStream(
 export async function hubFull(world: World): Promise<void> {
   await world.writes(50)
   await manage(world.stack, (manager) => manager.streams.add({ name: 'HOG', subjects: ['hog'], storage: 'file' }))
+  await world.said(/"phase":"hub-full"/, async () => {
+    await fill(world)
+    await world.writes(150)
+  })
+  await wait(500 + world.roll(1_000))
+  await manage(world.stack, (manager) => manager.streams.delete('HOG'))
+  await world.writes(50)
+}
+
+async function fill(world: World): Promise<void> {
   const connection = await connect({ servers: world.stack.nats.directUrl, timeout: 5_000 })
   try {
     let full = false
@@ -99,8 +109,4 @@ export async function hubFull(world: World): Promise<void> {
   } finally {
     await connection.close()
   }
-  await world.writes(150)
-  await wait(500 + world.roll(1_000))
-  await manage(world.stack, (manager) => manager.streams.delete('HOG'))
-  await world.writes(50)
 }

@@ -20,6 +20,7 @@ import { seeded, type WriterOptions } from '../judge/writer.ts'
 import type { TcpProxy } from '../support/tcp-proxy.ts'
 
 const CAUGHT_UP_WITHIN_MS = 90_000
+const SAID_WITHIN_MS = 20_000
 const dumps = fileURLToPath(new URL('../../.deltawatch/faults/', import.meta.url))
 
 export type WorldOptions = {
@@ -131,6 +132,15 @@ export class World implements AsyncDisposable {
   async killAgent(): Promise<void> {
     this.#kills += 1
     await this.cluster.agent?.kill()
+  }
+
+  /** From now on: resolves when the agent has said it. A fault that is never felt proves nothing. */
+  async said(pattern: RegExp, act: () => Promise<void>): Promise<void> {
+    const { agent } = this.cluster
+    if (agent === undefined) throw new Error('there is no agent to say anything')
+    const since = agent.process.lineCount()
+    await act()
+    await agent.process.waitForLine(pattern, { since, timeoutMs: SAID_WITHIN_MS })
   }
 
   /** Ends every fault, stops the writer and waits until the subscriber stands where etcd stands. */
