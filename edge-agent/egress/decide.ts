@@ -31,6 +31,7 @@ export type EgressCounts = {
 }
 
 const EMPTY = new Uint8Array(0)
+const FAILED: Decision = { effect: 'deny', reason: 'error' }
 
 export class Egress {
   readonly #decider: EgressDecider
@@ -66,7 +67,7 @@ export class Egress {
   item(held: HeldKey, now: number): SnapshotRecord | undefined {
     if (!this.#wanted(held.key)) return undefined
     const decision = this.#decide({ op: 'put', key: held.key, value: held.value, prevKnown: true }, now)
-    if (decision === undefined || decision.effect === 'deny') return undefined
+    if (decision.effect === 'deny') return undefined
     const { modRevision, createRevision, version, lease } = held
     return { key: decision.key, ...shown(decision, held.value), modRevision, createRevision, version, lease }
   }
@@ -85,7 +86,6 @@ export class Egress {
       prevKnown: created || change.prevValue !== undefined || !this.#decider.needsPrevValue,
     }
     const decision = this.#decide(event, now)
-    if (decision === undefined) return undefined
     this.#observe?.(event, decision, now)
     if (decision.effect !== 'deny') {
       this.counts[decision.effect === 'allow' ? 'allowed' : 'withheld']++
@@ -124,12 +124,13 @@ export class Egress {
     return this.#decide(previous, now)
   }
 
-  #decide(event: PolicyEvent, now: number): Decision | undefined {
+  /** What the engine fails on is denied, so that a key in view leaves instead of keeping its old value. */
+  #decide(event: PolicyEvent, now: number): Decision {
     try {
       return this.#decider.decide(event, now)
     } catch {
       this.counts.failed++
-      return undefined
+      return FAILED
     }
   }
 }

@@ -90,6 +90,8 @@ export class LogSession {
   #srtt = 0
   #pacing: Disposable | undefined
   #bytesSinceBegin = 0
+  /** Of them, those before the BEGIN of a checkpoint that is not complete. */
+  #bytesAtBegin = 0
 
   constructor(options: SessionOptions, deps: SessionDeps) {
     this.#options = options
@@ -135,7 +137,7 @@ export class LogSession {
   get proven(): Revision {
     return this.#proven
   }
-  /** Entry bytes appended by this session since the newest BEGIN. */
+  /** Entry bytes appended by this session since the BEGIN of the newest complete checkpoint. */
   get bytesSinceBegin(): number {
     return this.#bytesSinceBegin
   }
@@ -304,11 +306,15 @@ export class LogSession {
 
   #sendPart({ part: source, resolve }: Waiting): void {
     const part = typeof source === 'function' ? source(this.#window.headRevision) : source
-    if (part.kind === 'snapshot-begin') this.#bytesSinceBegin = 0
+    if (part.kind === 'snapshot-begin') this.#bytesAtBegin = this.#bytesSinceBegin
     const before = this.epoch
     const bytes = this.#send(part, { isPart: true, events: 0, oldestArrival: this.#deps.clock.monotonic() })
     if (this.epoch !== before) this.#proven = REVISION_ZERO
-    if (part.kind === 'snapshot-end') this.#proven = maxRevision(this.#proven, part.revision)
+    if (part.kind === 'snapshot-end') {
+      this.#proven = maxRevision(this.#proven, part.revision)
+      // One that was abandoned counts as log like any other, so that the next is due no later for it.
+      this.#bytesSinceBegin -= this.#bytesAtBegin
+    }
     resolve(bytes)
   }
 

@@ -13,6 +13,7 @@ function byValue(needsPrevValue = true): EgressDecider {
   const decide = (event: PolicyEvent): Decision => {
     if (event.key.startsWith('/boom')) throw new Error('an engine that fails')
     const shown = event.op === 'put' ? event.value : event.prevValue
+    if (shown !== undefined && new TextDecoder().decode(shown) === 'poison') throw new Error('an engine that fails')
     if (shown === undefined && needsPrevValue) {
       return { effect: 'deny', reason: event.prevKnown ? 'default-deny' : 'prev-unknown' }
     }
@@ -68,13 +69,20 @@ describe('egress', () => {
 
   it('I6: hides what is denied, and what the engine fails on', () => {
     assert.equal(run({ ...word('secret'), version: '1', createRevision: rev(5) }), 'hidden')
-    assert.equal(egress().revision(changed(5, change('/boom', word('open'))), 0).kind, 'hidden')
+    const created = { ...word('open'), version: '1', createRevision: rev(5) }
+    assert.equal(egress().revision(changed(5, change('/boom', created)), 0).kind, 'hidden')
   })
 
   it('a key in view whose new put is denied leaves; one that was never in view does not', () => {
     const leave = run(word('secret', 'open'))
     assert.ok(typeof leave === 'object' && leave.op === 'leave' && leave.key === '/k' && leave.value.length === 0)
     assert.equal(run(word('secret', 'secret')), 'hidden')
+  })
+
+  it('I6: a key in view whose new put the engine fails on leaves, so that its old value is not shown on', () => {
+    const leave = run(word('poison', 'open'))
+    assert.ok(typeof leave === 'object' && leave.op === 'leave' && leave.value.length === 0)
+    assert.equal(run(word('poison', 'secret')), 'hidden')
   })
 
   it('a key leaves under the name it was known by', () => {

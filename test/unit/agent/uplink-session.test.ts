@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { GENESIS } from '#protocol/log/entry.ts'
-import { nextLimit, OVERSIZE, writeCheckpoint } from '#agent/uplink/checkpoint.ts'
+import { nextLimit, OVERSIZE, type ReadPage, writeCheckpoint } from '#agent/uplink/checkpoint.ts'
 import { chainStart, readTail } from '#agent/uplink/tail.ts'
 import { key, rev } from './fixtures.ts'
 import { begin, entriesOf, EPOCH, id, openSession, outgoing, read, turn } from './log-fixtures.ts'
@@ -278,6 +278,37 @@ describe('a checkpoint', () => {
     assert.equal(items[7]?.withheld, OVERSIZE)
     const end = entriesOf(hub.stream).at(-1)
     assert.ok(end?.kind === 'snapshot-end' && end.newestCompleteBeginSeq === 1 && end.pending === 'none')
+  })
+
+  it('one that was abandoned does not count as taken', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub)
+    await begin(session)
+    for (let n = 2; n <= 60; n++) session.offer(outgoing(n, 1_000))
+    session.flush()
+    await session.settled()
+    const due = session.bytesSinceBegin
+    assert.ok(due > 59_000)
+    const write = (page: ReadPage) =>
+      writeCheckpoint(
+        session,
+        { page, item: (held) => held, onHeld: () => undefined, onRead: () => undefined },
+        {
+          reason: 'routine',
+          epoch: EPOCH,
+          checkpointId: 'cp',
+          pinned: 'position',
+          maxEntryBytes: 250_000,
+          signal: new AbortController().signal,
+        },
+      )
+    await assert.rejects(
+      write(() => Promise.reject(new Error('compacted'))),
+      /compacted/,
+    )
+    assert.ok(session.bytesSinceBegin >= due, 'still due')
+    await write(() => Promise.resolve({ items: [], more: false }))
+    assert.ok(session.bytesSinceBegin < 1_000, 'taken')
   })
 
   it('pages grow towards the size of an entry, twofold at most, and shrink at once', () => {
