@@ -114,7 +114,9 @@ export class Feed {
       ready: source.ready && this.surveyed,
       nextIndex: source.nextIndex,
       head: this.head,
-      locate: (position) => source.locate(position),
+      // Who may hold what policy took back starts over: fails closed.
+      locate: (position) =>
+        source.ambiguous?.(position) === true ? { kind: 'resync', reason: 'policy' } : source.locate(position),
     }
   }
 

@@ -108,6 +108,11 @@ export interface ClusterSource {
   /** Where a reader that holds everything up to `position` continues. */
   locate(position: { readonly epoch: Epoch; readonly revision: Revision }): Located
   /**
+   * True when policy was narrowed by a checkpoint at this very revision, so that a client that resumes there may have
+   * been there before it. Absent: never.
+   */
+  ambiguous?(position: { readonly epoch: Epoch; readonly revision: Revision }): boolean
+  /**
    * Up to `limit` entries of the range after `after` (exclusive) as of the state now, ascending, bytewise.
    * A paged reader that must stay at one revision gives `undoTo`: the ring index its page is pinned before; ring
    * revisions at or after it are undone by their `prior`. Undefined when the ring no longer reaches back.

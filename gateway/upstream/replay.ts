@@ -110,7 +110,7 @@ export class LogReplay implements LogHistory {
           if (jumped) throw new ReplayError('trimmed', `the log was trimmed past ${position.revision}`)
           continue
         }
-        if (entry.kind === 'snapshot-begin' && entry.reason !== 'routine') {
+        if (entry.kind === 'snapshot-begin' && entry.reason !== 'routine' && cuts(entry, position)) {
           throw new ReplayError('trimmed', 'a checkpoint cuts this history', BARRIER[entry.reason])
         }
         if (!seeded && 'prevRevision' in entry) {
@@ -144,7 +144,18 @@ export class LogReplay implements LogHistory {
     if (known !== undefined) return known
     const found = facts === undefined ? undefined : await this.#search(position, facts, signal)
     if (found === undefined) throw new ReplayError('trimmed', `the log no longer reaches ${position.revision}`)
+    // Inside a checkpoint that cuts history, its BEGIN would not be met.
+    const entry = await this.#entry(found.seq, signal)
+    if (entry?.pending === 'gap' || entry?.pending === 'policy') {
+      throw new ReplayError('trimmed', 'a checkpoint cuts this history', BARRIER[entry.pending])
+    }
     return found
+  }
+
+  async #entry(seq: number, signal: AbortSignal): Promise<LogEntry | undefined> {
+    const found = await this.#deps.log.get(seq, signal)
+    const decoded = found === undefined ? undefined : decodeEntry(found.data)
+    return decoded?.ok === true ? decoded.value : undefined
   }
 
   /** What was read of a log that was made anew, or read again from its start, is not of this one. */
@@ -163,12 +174,10 @@ export class LogReplay implements LogHistory {
     let best: ChainState | undefined
     while (low <= high) {
       const mid = Math.floor((low + high) / 2)
-      const found = await this.#deps.log.get(mid, signal)
-      const decoded = found === undefined ? undefined : decodeEntry(found.data)
-      const entry = decoded?.ok === true ? decoded.value : undefined
-      const { base, epoch } = entry ?? {}
+      const { base, epoch } = (await this.#entry(mid, signal)) ?? {}
+      // Strictly before: a policy checkpoint may stand at the very revision, and must be met on the way.
       const after =
-        base !== undefined && epoch === position.epoch && compareRevisions(base.revision, position.revision) > 0
+        base !== undefined && epoch === position.epoch && compareRevisions(base.revision, position.revision) >= 0
       if (base === undefined || after) {
         high = mid - 1
         continue
@@ -186,6 +195,12 @@ export class LogReplay implements LogHistory {
     }
     return best
   }
+}
+
+/** At its own revision a policy checkpoint cannot be told from what was before it: who stands there may hold too much. */
+function cuts(begin: Extract<LogEntry, { kind: 'snapshot-begin' }>, position: Position): boolean {
+  const side = compareRevisions(begin.revision, position.revision)
+  return side > 0 || (side === 0 && begin.reason === 'policy')
 }
 
 const recordsOf = (entry: LogEntry, completed: RevisionRecord | undefined): readonly RevisionRecord[] =>

@@ -104,6 +104,10 @@ export class ClusterView implements ClusterSource {
     return reason === undefined ? located : { kind: 'resync', reason }
   }
 
+  ambiguous(position: Position): boolean {
+    return this.#core.ambiguous(position)
+  }
+
   scan(range: KeyRange, after: Key | undefined, limit: number, undoTo?: number): readonly StateEntry[] | undefined {
     return this.#scanner.scan(this.#core.index, range, after, limit, undoTo)
   }

@@ -143,6 +143,12 @@ export class ViewCore {
     return index === undefined ? { kind: 'log' } : { kind: 'ring', index }
   }
 
+  /** Policy was narrowed at this very revision: who stands there may have been before it or after. */
+  ambiguous(position: Position): boolean {
+    const barrier = this.#barrier
+    return position.epoch === this.#epoch && barrier?.reason === 'policy' && barrier.revision === position.revision
+  }
+
   #begin(entry: BeginEntry): Demand | undefined {
     const before = this.#held
     const sameEpoch = entry.epoch === this.#epoch

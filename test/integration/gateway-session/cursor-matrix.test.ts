@@ -36,7 +36,7 @@ type Given = {
   readonly place: Place
   readonly viewTag?: ViewTag
   /** Done once the watch has been answered. */
-  readonly then?: () => Promise<void>
+  readonly meanwhile?: () => Promise<void>
 }
 /** What follows the answer: exactly the revisions behind the cursor, or a full snapshot, told why or not. */
 type Told = { readonly outcome: string; readonly reason?: string; readonly follows: 'events' | 'snapshot' | 'nothing' }
@@ -67,7 +67,7 @@ const ROWS: readonly Row[] = [
   },
   {
     cursor: 'future, reached within the time to wait',
-    given: (w) => ({ on: SZ, place: w.at(SZ, 2), then: () => w.write(SZ, 3) }),
+    given: (w) => ({ on: SZ, place: w.at(SZ, 2), meanwhile: () => w.write(SZ, 3) }),
     websocket: { outcome: 'waiting', follows: 'events' },
   },
   {
@@ -151,11 +151,19 @@ class World implements AsyncDisposable {
     sz.pending = 'none'
     this.gap = sz.position
     await sz.flush()
+    await this.write(SZ, 10)
+    sz.checkpoint('routine')
+    await sz.flush()
     await this.write(SZ, 60)
     for (let n = 0; n < 40; n++) gz.events([put('/filler', 'f'.repeat(20_000))])
     gz.checkpoint('routine')
     await gz.flush()
     await this.write(GZ, 20)
+    const source = this.followed.sources.get(GZ)
+    assert.ok(source !== undefined)
+    const trimmed = { epoch: gz.epoch, revision: '3' as Revision }
+    // The stream is looked at now and then; until then a search would find out.
+    await until(source, () => source.locate(trimmed).kind === 'resync', 'known to be trimmed')
     await this.write(MO, 5)
     this.removed = { epoch: mo.epoch, revision: mo.position }
     const client = await this.gateway.client()
@@ -220,7 +228,7 @@ async function stream(world: World, given: Given): Promise<Seat> {
 async function follow(world: World, given: Given, told: Told, seat: Seat): Promise<void> {
   const answer = await frame(seat, 'watching')
   assert.equal(answer.clusters[given.on]?.outcome, told.outcome)
-  await given.then?.()
+  await given.meanwhile?.()
   if (told.follows === 'nothing') return
   // Whatever came before, what is written now comes next, once.
   await world.write(given.on, 1)
@@ -286,8 +294,48 @@ describe('cursors', { timeout: 120_000 }, () => {
     const client = await gateway.client()
     const positions = new Map([[SZ, { epoch: world.writer(SZ).epoch, revision: String(world.gap - 2) as Revision }]])
     client.watch({ id: 'w', prefix: '/', start: encodeCursor({ viewTag: world.viewTag, positions }) })
+    assert.equal((await client.next('watching')).clusters[SZ]?.outcome, 'resumed')
     assert.equal((await client.next('resync')).reason, 'compacted')
     assert.equal((await client.next('snapshot')).phase, 'begin')
+  })
+
+  it('R10 I6: at the very revision of a policy checkpoint, before or after, a resume is a resync (policy)', async () => {
+    const id = cluster('hk-edge-1')
+    await world.hub.createStream(id)
+    const writer = world.hub.writer(id, { epoch: 9, seed: 9 })
+    writer.commit([put('/secret', '1'), put('/open', '1')])
+    writer.checkpoint('epoch')
+    writer.events([put('/open', '2')])
+    await writer.flush()
+    const { epoch, position } = writer
+    const positions = new Map([[id, { epoch, revision: String(position) as Revision }]])
+    const start = encodeCursor({ viewTag: world.viewTag, positions })
+    // Quiet as the cluster is, the narrowed state stands at the revision the client holds.
+    writer.state.delete('/secret')
+    writer.checkpoint('policy')
+    await writer.flush()
+    const resume = async (followed: Followed): Promise<void> => {
+      await caughtUp(followed.sources.add(id, region('hk')), writer)
+      await using gateway = await startGateway({ sources: followed.sources })
+      const client = await gateway.client()
+      client.watch({ id: 'w', prefix: '/', clusters: [id], start })
+      assert.equal((await client.next('resync')).reason, 'policy')
+      const snapshot = await client.next('snapshot', (one) => one.phase === 'items')
+      assert.equal(snapshot.phase === 'items' && snapshot.items.length, 1)
+      // A page of state is pinned to what is there now, and goes on.
+      const page = await gateway.get(`/v1/state?cluster=${id}&limit=1`)
+      assert.equal(page.status, 200)
+    }
+    {
+      await using followed = await world.hub.sources()
+      await resume(followed)
+    }
+    // A gateway that started behind the checkpoint finds it in the log.
+    writer.events([put('/open', '3')])
+    writer.checkpoint('routine')
+    await writer.flush()
+    await using followed = await world.hub.sources()
+    await resume(followed)
   })
 
   it('R9: a cluster the cursor does not name begins by default, also from now', async () => {
