@@ -20,6 +20,8 @@ import { endChild, forkHere, nextMessage, sleep } from './gateway-processes.ts'
 
 export const CLUSTER = 'sz-edge-1' as ClusterId
 const MAIN = fileURLToPath(new URL('../../edge-agent/main.ts', import.meta.url))
+/** The options that the executables are built with. */
+const FROM_SOURCE = ['--max-old-space-size=128', '--max-semi-space-size=2']
 const GIB = 1024 ** 3
 const POLICY = `apiVersion: watch-policy/v1
 kind: RegionPolicy
@@ -94,7 +96,7 @@ export class World implements AsyncDisposable {
   }
 
   /** `rttMs` between agent and hub: 0 is a direct connection, anything else goes through the line. */
-  async agent(rttMs: number, flags: readonly string[] = []): Promise<RunningAgent> {
+  async agent(rttMs: number, executable?: string): Promise<RunningAgent> {
     this.line.delay(rttMs / 2)
     const port = this.#owned.use(await reservePort()).port
     const admin = `http://127.0.0.1:${port}`
@@ -102,11 +104,12 @@ export class World implements AsyncDisposable {
     const began = performance.now()
     const process_ = await startProcess({
       name: 'agent',
-      command: process.execPath,
+      command: executable ?? process.execPath,
       args: [
-        ...[MAIN, '--cluster', CLUSTER, '--region', 'sz', '--etcd', this.etcd.directUrl, '--nats', hub],
+        ...(executable === undefined ? [...FROM_SOURCE, MAIN] : []),
+        ...['--cluster', CLUSTER, '--region', 'sz', '--etcd', this.etcd.directUrl, '--nats', hub],
         ...['--prefix', '/', '--policies', this.#policies, '--hub-region', 'sz', '--agent-name', 'bench'],
-        ...['--admin', `127.0.0.1:${port}`, '--log-format', 'json', ...flags],
+        ...['--admin', `127.0.0.1:${port}`, '--log-format', 'json'],
       ],
       env: { PATH: '/usr/bin:/bin', HOME: '/nonexistent' },
     })
