@@ -8,6 +8,7 @@ import { compileBundle } from '#policies/engine/compile.ts'
 import { deliver } from '#policies/engine/deliver.ts'
 import { parsePolicy } from '#policies/engine/document.ts'
 import { egress } from '#policies/engine/egress.ts'
+import { ABSENT, transition } from '#policies/engine/transition.ts'
 import type {
   Decision,
   DeliverDecider,
@@ -127,6 +128,7 @@ function walk(
   }
   const given = agent.decide(asked, now)
   hold({ world, event, now, stage: 'egress' }, expected, given, agent.visible(asked, now), tally, seed)
+  holdTransition({ world, event, now, stage: 'egress' }, expected, given, agent, asked, tally, seed)
   if (given.effect === 'deny' || expected.effect === 'deny') return
   // What the log says is what the gateway reads: the engine's own output on its side, the oracle's transforms on the other.
   const logged: OEvent = {
@@ -158,6 +160,39 @@ function walk(
       seed,
     )
   }
+}
+
+/** What a change means for whoever held the key: LEAVE, nothing, or a checkpoint, from what held before. */
+function holdTransition(
+  where: Where,
+  expected: OAnswer,
+  given: Decision,
+  decider: EgressDecider | DeliverDecider,
+  asked: PolicyEvent,
+  tally: Tally,
+  seed: number,
+): void {
+  const { world, event, now } = where
+  const stage = where.stage === 'egress' ? ({ at: 'egress' } as const) : ({ at: 'deliver', who: where.stage } as const)
+  const held = event.prev !== undefined
+  const earlier: OEvent = { ...event, op: 'put', value: event.prev, prev: undefined, prevKnown: true }
+  let wanted: string = event.op
+  if (expected.effect === 'deny') {
+    if (expected.causes.every((cause) => cause.startsWith('prev-unknown'))) wanted = 'unknown-needs-checkpoint'
+    else if (!event.prevKnown) wanted = 'unknown-needs-checkpoint'
+    else wanted = held && judge(world, earlier, now, stage).effect !== 'deny' ? 'leave' : 'nothing'
+  }
+  const before = !event.prevKnown
+    ? undefined
+    : held
+      ? decider.visible({ op: 'put', key: asked.key, value: asked.prevValue, prevKnown: true }, now)
+      : ABSENT
+  const came = transition(before, given, event.op)
+  tally.reasons.set(`change: ${came}`, (tally.reasons.get(`change: ${came}`) ?? 0) + 1)
+  if (came !== wanted)
+    throw new Error(
+      `seed ${seed}: the change is ${came}, expected ${wanted}\nwhere: ${JSON.stringify(where, undefined, 1)}`,
+    )
 }
 
 type Where = { world: OWorld; event: OEvent; now: number; stage: 'egress' | OSubscriber }

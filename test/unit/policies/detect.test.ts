@@ -126,6 +126,69 @@ test('of ten last digits exactly one makes a card number', () => {
   }
 })
 
+test('a card number passes with every wrong remainder, 1 to 9', () => {
+  for (const body of ['411111111111111', '622202123456789012', '55000000000000', '37828224631000', '353011133330000']) {
+    const good = Array.from({ length: 10 }, (_, digit) => digit).find((digit) => luhn(`${body}${digit}`)) ?? -1
+    // The last digit counts once, so the remainder of the sum is its distance from the right one.
+    for (let remainder = 1; remainder <= 9; remainder++) {
+      const card = `${body}${(good + remainder) % 10}`
+      assert.equal(maskText(card, new Set(['bank-card'])), undefined, `${card}, remainder ${remainder}`)
+      assert.equal(maskText(card.replace(/(.{4})(?=.)/g, '$1 '), new Set(['bank-card'])), undefined, `${card} in fours`)
+    }
+  }
+})
+
+test('a resident number passes with each of the ten other check characters, or a day that is none', () => {
+  for (const body of ['11010519491231002', '44030519900101122', '31010419881120331']) {
+    const good = [...'0123456789X'].filter((check) => maskText(body + check, new Set(['cn-id'])) !== undefined)
+    assert.deepEqual(good, [checkOf(body)], body)
+  }
+  assert.equal(checkOf('11010519491231002'), 'X')
+  for (const day of ['19901301', '19900001', '19900132', '19900100', '19900230', '19900431', '17491231', '21501231']) {
+    const body = `440305${day}123`
+    assert.equal(maskText(body + checkOf(body), new Set(['cn-id'])), undefined, day)
+  }
+  for (const day of ['19000101', '20000229', '20491231']) {
+    const body = `440305${day}123`
+    assert.ok(maskText(body + checkOf(body), new Set(['cn-id'])) !== undefined, day)
+  }
+  for (const place of ['00', '10', '16', '99']) {
+    const body = `${place}030519900101123`
+    assert.equal(maskText(body + checkOf(body), new Set(['cn-id'])), undefined, place)
+  }
+})
+
+test('a Hong Kong number passes with each of the ten other check characters, one letter or two', () => {
+  const checks = new Set<string>()
+  for (const letters of ['A', 'G', 'Z', 'AB', 'XA', 'WX']) {
+    for (const digits of ['123456', '987654', '000001', '555555']) {
+      const good = [...'0123456789A'].filter(
+        (check) => maskText(`${letters}${digits}(${check})`, new Set(['hkid'])) !== undefined,
+      )
+      assert.deepEqual(good, [hkidCheck(letters, digits)], letters + digits)
+      for (const check of good) checks.add(check)
+    }
+  }
+  assert.ok(checks.has('A') && checks.size > 4, [...checks].join(' '))
+})
+
+test('a Macau number is known by its written shape: its check digit is not published', () => {
+  for (const hit of ['1234567(8)', '5234567(0)', '7234567 (9)', '1/234567/8'])
+    assert.ok(maskText(hit, new Set(['mo-id'])) !== undefined, hit)
+  for (const miss of ['2234567(8)', '123456(7)', '12345678(9)', '1234567(A)', '1/23456/7', '3/234567/8'])
+    assert.equal(maskText(miss, new Set(['mo-id'])), undefined, miss)
+})
+
+/** ISO 7064 MOD 11-2, from its definition: the whole number's weighted sum is 1 modulo 11. */
+function checkOf(body: string): string {
+  for (const check of '0123456789X') {
+    const values = [...body, check].map((c) => (c === 'X' ? 10 : Number(c)))
+    const sum = values.reduce((total, value, i) => (total + value * 2 ** (17 - i)) % 11, 0)
+    if (sum === 1) return check
+  }
+  throw new RangeError(body)
+}
+
 test('each detector finds its kind in every spelling, and leaves nothing of the digits', () => {
   for (const kind of DETECTORS) {
     for (const sample of HITS[kind]) {
