@@ -160,7 +160,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
     window: uplink.window,
   })
   const opened = openHubLog(deps.hub, cluster, { readMs: hubReadMs, appendMs: uplink.ackTimeout })
-  const hub = guardHub(withCreation(opened, config, deps.hub, cluster), rules.hubRead, rules.hubAppend)
+  const hub = guardHub(withCreation(opened, config, deps.hub, cluster, logger), rules.hubRead, rules.hubAppend)
   const destination = new Destination(config.hubRegion)
   const credentials = etcdCredentials(log.etcd)
   const connect = deps.connect ?? connectEtcd
@@ -248,6 +248,7 @@ function withCreation(
   config: AgentConfig,
   hub: SharedHub,
   cluster: NonNullable<ReturnType<typeof parseClusterId>>,
+  logger: Logger,
 ): HubLog {
   if (!config.createStream) return log
   const info: HubLog['info'] = async () => {
@@ -256,7 +257,7 @@ function withCreation(
     } catch (e) {
       const nc = hub.current
       if (!(e instanceof HubError) || e.kind !== 'stream-missing' || nc === undefined) throw e
-      if (!(await createLogStream(nc, cluster, config.hubRegion))) throw e
+      if (!(await createLogStream(nc, cluster, config.hubRegion, logger))) throw e
       return await log.info()
     }
   }

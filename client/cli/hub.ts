@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import { byteSize, formatSize } from '#kit/config/fields.ts'
-import { DEFAULT_LOG_BYTES } from '#protocol/log/stream.ts'
+import { DEFAULT_LOG_BYTES, keepsMetadata, withoutMetadata } from '#protocol/log/stream.ts'
 import { type ClusterId, parseClusterId, parseRegion } from '#protocol/subjects.ts'
 import { type Applied, applyStream } from './hub/apply.ts'
 import { type HubOptions, hubOptions, NATS_OPTION, openHub } from './hub/session.ts'
@@ -102,11 +102,10 @@ export function registerHubCommands(program: Command, terminal: Terminal = proce
 async function apply(terminal: Terminal, options: ApplyOptions): Promise<number> {
   const clusters = clusterIds(options.clusters)
   await using hub = await openHub(options, await readPassword(options.passwordFile))
-  if (options.hubRegion !== undefined && !atLeast(hub.version, 2, 10)) {
-    const what = `nats-server ${hub.version} keeps no metadata in streams`
-    throw new CommandError('DW_HUB_VERSION', `${what}; update it to 2.10 or newer, or leave --hub-region out`)
-  }
-  const { maxBytes, maxMessageBytes, hubRegion, dryRun = false, repair = false, shrink = false } = options
+  const states = keepsMetadata(hub.version)
+  if (options.hubRegion !== undefined && !states) terminal.err(`warning: ${withoutMetadata(hub.version)}\n`)
+  const hubRegion = states ? options.hubRegion : undefined
+  const { maxBytes, maxMessageBytes, dryRun = false, repair = false, shrink = false } = options
   const replicas = options.replicas === undefined ? undefined : ({ '1': 1, '3': 3, '5': 5 } as const)[options.replicas]
   const defaults = { maxBytes: DEFAULT_LOG_BYTES, maxMessageBytes: hub.maxPayload }
   const results: Applied[] = []
@@ -129,7 +128,7 @@ function report(terminal: Terminal, results: readonly Applied[], { dryRun, json:
     [...changes.map(({ setting, from, to }) => `${setting} ${show(from)} -> ${show(to)}`), ...reasons].join('; '),
   ])
   terminal.out(`hub ${at.server} (nats-server ${at.version})${dryRun ? ', dry run: nothing was changed' : ''}\n\n`)
-  terminal.out(table([['CLUSTER', 'STREAM', dryRun ? 'WOULD BE' : 'RESULT', ''], ...rows], terminal.columns))
+  terminal.out(table([['CLUSTER', 'STREAM', 'RESULT', ''], ...rows], terminal.columns))
 }
 
 function permissions(terminal: Terminal, options: PermissionsOptions): number {
@@ -176,12 +175,6 @@ export async function readPassword(file: string | undefined, option = '--passwor
       cause,
     })
   }
-}
-
-/** Whether `2.15.2` is at least 2.10. An unreadable version is not. */
-export function atLeast(version: string, major: number, minor: number): boolean {
-  const [, a, b] = /^v?(\d+)\.(\d+)/.exec(version) ?? []
-  return a !== undefined && (Number(a) > major || (Number(a) === major && Number(b) >= minor))
 }
 
 const sizes = byteSize({ min: 64 * 1024 })

@@ -7,6 +7,8 @@ export interface Progress {
   step(text: string): void
   /** How far the step is; shown live on a terminal, otherwise only every so often. */
   update(text: string): void
+  /** A whole sentence on record, such as why a step was of no help. */
+  note(text: string): void
   /** Something the reader should know although the job goes on. */
   warn(text: string): void
   /** Ends the live line. */
@@ -19,7 +21,7 @@ export interface ProgressSink {
   write(text: string): unknown
 }
 
-export const SILENT: Progress = { step: () => {}, update: () => {}, warn: () => {}, end: () => {} }
+export const SILENT: Progress = { step: () => {}, update: () => {}, note: () => {}, warn: () => {}, end: () => {} }
 
 const QUIET_MS = 5_000
 
@@ -46,6 +48,10 @@ function onTerminal(sink: ProgressSink): Progress {
       paint(text)
     },
     update: (text) => paint(`${current}  ${text}`),
+    note: (text) => {
+      end()
+      sink.write(`${text}\n`)
+    },
     warn: (text) => {
       end()
       sink.write(`warning: ${text}\n`)
@@ -69,6 +75,7 @@ function onPipe(sink: ProgressSink, now: () => number): Progress {
     update: (text) => {
       if (now() - spoke >= QUIET_MS) say(`${current}  ${text}`)
     },
+    note: say,
     warn: (text) => say(`warning: ${text}`),
     end: () => {},
   }

@@ -20,6 +20,8 @@ export interface ReleaseFetch {
   /** Where releases live; default the official site. A mirror or a test server may stand in. */
   readonly base?: string | undefined
   readonly workDir: string
+  /** Time for the checksum file, which is asked for first. */
+  readonly sumsTimeoutMs?: number
   readonly env: NodeJS.ProcessEnv
   readonly progress: Progress
   readonly signal?: AbortSignal | undefined
@@ -62,7 +64,7 @@ export async function fetchRelease(spec: ToolSpec, version: string, options: Rel
   if (names === undefined) {
     throw new Error(`${spec.name} publishes no binary for ${process.platform}/${process.arch}`)
   }
-  const expected = await readChecksum(names, options.signal)
+  const expected = await readChecksum(names, options)
   const file = join(options.workDir, names.archive)
   const actual = await download(names.archiveUrl, file, options)
   if (actual !== expected) {
@@ -87,8 +89,8 @@ export function checksumFor(sums: string, archive: string): string | undefined {
   return undefined
 }
 
-async function readChecksum(names: ReleaseNames, signal?: AbortSignal): Promise<string> {
-  const limit = AbortSignal.timeout(SUMS_TIMEOUT_MS)
+async function readChecksum(names: ReleaseNames, { signal, sumsTimeoutMs }: ReleaseFetch): Promise<string> {
+  const limit = AbortSignal.timeout(sumsTimeoutMs ?? SUMS_TIMEOUT_MS)
   const response = await get(names.sumsUrl, signal === undefined ? limit : AbortSignal.any([signal, limit]))
   const sums = await response.text()
   const sum = sums.length <= MAX_SUMS ? checksumFor(sums, names.archive) : undefined

@@ -1,12 +1,13 @@
 // Finds or makes one of the real servers, in a fixed order, and says where it came from.
-// Owns: the order (environment, cache, PATH, Go build, official release, Debian package), the version verdict, the final error.
+// Owns: the order (environment, cache, PATH, Go build, official release, an older one from PATH or cache, Debian package),
+// the version verdict, the final error. What is merely tolerated is never preferred to what could be made or fetched.
 // Does not own: how each step works. A step that cannot help says why; the reasons make up the error when none can.
 
 import { access, constants, mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { delimiter, isAbsolute, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type CachedSource, type CachedTool, findCached, installCached, pinOf } from './cache.ts'
+import { type CachedSource, type CachedTool, findCached, installCached, type Manifest, pinOf } from './cache.ts'
 import { runCommand } from './command.ts'
 import { fetchDebian } from './debian.ts'
 import { buildWithGo, findGo } from './go-build.ts'
@@ -42,6 +43,8 @@ export class ToolMissingError extends Error {
   override readonly name = 'ToolMissingError'
 }
 
+const RETRY_TIMEOUT_MS = 3_000
+
 type Step = { kind: 'found'; tool: ResolvedTool } | { kind: 'no'; why: string }
 
 interface Search {
@@ -70,22 +73,34 @@ export async function resolveTool(name: ToolName, options: ResolveOptions = {}):
   }
   const quick =
     (await attempt(search.spec.env, fromEnv(search))) ??
-    (await attempt('cache', fromCache(search))) ??
-    (await attempt('PATH', fromPath(search)))
+    (await attempt('cache', fromCache(search, 'supported'))) ??
+    (await attempt('PATH', fromPath(search, 'supported')))
   if (quick !== undefined) return quick
 
   await using held = new AsyncDisposableStack()
   const onWait = (pid: string): void => search.progress.step(`${name}: waiting for process ${pid}, which is making it`)
   held.use(await takeLock(join(search.stateDir, `${search.cacheName}.lock`), search.signal, onWait))
   // Whoever held the lock before us may have left the binary in the cache.
-  const made = await fromCache(search)
+  const made = await fromCache(search, 'supported')
   if (made.kind === 'found') return announce(search, made.tool)
-  const slow =
+  const best =
     (await attempt('Go build', inWorkDir(search, 'go-build', viaGo))) ??
-    (await attempt('official release', inWorkDir(search, 'release', viaRelease))) ??
-    (await attempt('PATH, older', fromPath(search, 'tolerated'))) ??
-    (await attempt('Debian package', inWorkDir(search, 'debian', viaDebian)))
-  if (slow !== undefined) return slow
+    (await attempt('official release', inWorkDir(search, 'release', viaRelease)))
+  if (best !== undefined) return best
+
+  const failed = reasons.at(-1) ?? ''
+  for (const [label, look] of [['PATH, older', fromPath] as const, ['cache, older', fromCache] as const]) {
+    const older = await look(search, 'tolerated')
+    if (older.kind === 'no') {
+      reasons.push(`${label}: ${older.why}`)
+      continue
+    }
+    search.progress.note(`${failed}; using ${name} ${older.tool.version} (${older.tool.source})`)
+    return announce(search, older.tool)
+  }
+  if (search.spec.debian !== undefined) search.progress.note(`${failed}; trying the Debian package`)
+  const packaged = await attempt('Debian package', inWorkDir(search, 'debian', viaDebian))
+  if (packaged !== undefined) return packaged
   throw new ToolMissingError(explain(search, reasons))
 }
 
@@ -126,18 +141,30 @@ async function fromEnv(search: Search): Promise<Step> {
   return found(search, path, version, 'env', warnings)
 }
 
-async function fromCache(search: Search): Promise<Step> {
+type Accept = 'supported' | 'tolerated'
+
+async function fromCache(search: Search, accept: Accept): Promise<Step> {
   const own = await findCached(search.cacheDir, search.cacheName, search.pin)
-  if (own !== undefined) return found(search, own.path, own.manifest.version, 'cache')
-  if (search.userCacheDir === undefined) return no('empty')
-  const shared = await findCached(search.userCacheDir, search.cacheName, search.pin)
-  if (shared === undefined) return no('empty')
+  // A package or an older server was kept for want of better; what was missing then may be there now.
+  const better = own === undefined ? undefined : whyLookOn(search, own.manifest)
+  if (own !== undefined && (better === undefined || accept === 'tolerated'))
+    return found(search, own.path, own.manifest.version, 'cache')
+  const shared =
+    search.userCacheDir === undefined ? undefined : await findCached(search.userCacheDir, search.cacheName, search.pin)
+  if (shared === undefined) return no(better ?? 'empty')
   const { sha256: _sha256, ...facts } = shared.manifest
   const copy = await installCached(search.cacheDir, search.cacheName, shared.path, facts)
   return found(search, copy.path, facts.version, 'user-cache')
 }
 
-async function fromPath(search: Search, accept: 'supported' | 'tolerated' = 'supported'): Promise<Step> {
+function whyLookOn({ spec, wanted }: Search, { version, source }: Manifest): string | undefined {
+  if (wanted !== undefined) return undefined // exactly this version was asked for
+  if (source === 'debian') return `holds ${version} from the Debian package; a newer one is tried first`
+  const support = judgeVersion(spec, version)
+  return support.kind === 'tolerated' && support.lastResort ? `${version} ${support.verdict}` : undefined
+}
+
+async function fromPath(search: Search, accept: Accept): Promise<Step> {
   const { spec } = search
   for (const dir of (search.env['PATH'] ?? '').split(delimiter)) {
     if (!isAbsolute(dir)) continue
@@ -149,9 +176,8 @@ async function fromPath(search: Search, accept: 'supported' | 'tolerated' = 'sup
     if (search.wanted !== undefined && version !== search.wanted) return no(`${path} is ${version}`)
     const support = judgeVersion(spec, version)
     if (support.kind === 'none') return no(`${path}: ${support.why}`)
-    // A version below the supported range runs, but building or fetching a better one is tried first.
-    const older = support.kind === 'tolerated' && spec.tolerated !== undefined
-    if (older && accept === 'supported') return no(`${path}: ${version} lacks ${support.missing}`)
+    const older = search.wanted === undefined && support.kind === 'tolerated' && support.lastResort
+    if (older && accept === 'supported') return no(`${path}: ${version} ${support.verdict}`)
     return found(search, path, version, 'path')
   }
   return no('not there')
@@ -173,7 +199,11 @@ const viaGo: Maker = async (search, workDir) => {
 const viaRelease: Maker = async (search, workDir) => {
   const version = search.wanted ?? search.spec.version
   search.progress.step(`${search.spec.name} ${version}: fetching the official release`)
-  return await fetchRelease(search.spec, version, { ...search, workDir, base: search.env['DELTAWATCH_RELEASE_BASE'] })
+  // With something to fall back on nobody should wait long for a site that does not answer.
+  const fallback = await findCached(search.cacheDir, search.cacheName, search.pin)
+  const limit = fallback === undefined ? {} : { sumsTimeoutMs: RETRY_TIMEOUT_MS }
+  const base = search.env['DELTAWATCH_RELEASE_BASE']
+  return await fetchRelease(search.spec, version, { ...search, ...limit, workDir, base })
 }
 
 const viaDebian: Maker = async (search, workDir) => {
@@ -219,7 +249,7 @@ const no = (why: string): Step => ({ kind: 'no', why })
 
 function found(search: Search, path: string, version: string, source: Source, warnings?: readonly string[]): Step {
   const support = judgeVersion(search.spec, version)
-  const lacks = support.kind === 'tolerated' ? [`${search.spec.name} ${version} lacks ${support.missing}`] : []
+  const lacks = support.kind === 'tolerated' ? [`${search.spec.name} ${version} ${support.verdict}`] : []
   return {
     kind: 'found',
     tool: { name: search.spec.name, path, version, source, warnings: [...lacks, ...(warnings ?? [])] },

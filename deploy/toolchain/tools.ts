@@ -13,8 +13,8 @@ export interface ToolSpec {
   readonly versionPattern: RegExp
   /** Lowest and highest version that is fully supported; `below` is exclusive. */
   readonly supported: { readonly from: string; readonly below: string }
-  /** Lowest version that runs at all, and what is missing there; only with a warning. */
-  readonly tolerated?: { readonly from: string; readonly missing: string }
+  /** Lowest version that runs at all, and what is said of it; only with a warning. */
+  readonly tolerated?: { readonly from: string; readonly verdict: string }
   /** Main package inside the pinned modules. */
   readonly goPackage: string
   readonly release: ReleaseSpec
@@ -38,7 +38,7 @@ const etcdRelease = (member: string): ReleaseSpec => ({
   member: `etcd-v{v}-{os}-{arch}/${member}`,
 })
 
-const UNORDERED_PROGRESS = 'ordered answers to manual progress requests (etcd 3.4.31, 3.5.13 and newer have them)'
+const UNORDERED_PROGRESS = 'lacks ordered answers to manual progress requests (etcd 3.4.31, 3.5.13 and newer have them)'
 
 export const TOOLS: Readonly<Record<ToolName, ToolSpec>> = {
   etcd: {
@@ -70,10 +70,7 @@ export const TOOLS: Readonly<Record<ToolName, ToolSpec>> = {
     versionArgs: ['--version'],
     versionPattern: /nats-server: v(\d+\.\d+\.\d+\S*)/,
     supported: { from: '2.10.0', below: '3.0.0' },
-    tolerated: {
-      from: '2.9.0',
-      missing: 'support for production use: start agents and gateway in their development mode',
-    },
+    tolerated: { from: '2.9.0', verdict: 'is enough for this demo only; production needs 2.10 or newer' },
     goPackage: 'github.com/nats-io/nats-server/v2',
     release: {
       dir: 'nats-io/nats-server/releases/download/v{v}',
@@ -105,19 +102,24 @@ export const TOOLS: Readonly<Record<ToolName, ToolSpec>> = {
   },
 }
 
-export type Support = { kind: 'full' } | { kind: 'tolerated'; missing: string } | { kind: 'none'; why: string }
+export type Support =
+  | { kind: 'full' }
+  | { kind: 'tolerated'; verdict: string; lastResort: boolean }
+  | { kind: 'none'; why: string }
 
-/** Is this version good enough, and what does it lack? */
+/** Is this version good enough? A last resort runs, but building or fetching a better one is tried first. */
 export function judgeVersion(spec: ToolSpec, version: string): Support {
   const { from, below } = spec.supported
   if (compareVersions(version, below) >= 0)
     return { kind: 'none', why: `${version} is newer than tried (below ${below})` }
   if (compareVersions(version, from) >= 0) {
-    return hasUnorderedProgress(spec, version) ? { kind: 'tolerated', missing: UNORDERED_PROGRESS } : { kind: 'full' }
+    return hasUnorderedProgress(spec, version)
+      ? { kind: 'tolerated', verdict: UNORDERED_PROGRESS, lastResort: false }
+      : { kind: 'full' }
   }
   const { tolerated } = spec
   if (tolerated !== undefined && compareVersions(version, tolerated.from) >= 0) {
-    return { kind: 'tolerated', missing: tolerated.missing }
+    return { kind: 'tolerated', verdict: tolerated.verdict, lastResort: true }
   }
   return { kind: 'none', why: `${version} is older than ${from}` }
 }

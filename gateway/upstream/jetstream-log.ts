@@ -15,7 +15,7 @@ import {
 import type { NatsConnection, Subscription } from '@nats-io/transport-node'
 import type { Clock } from '#kit/clock.ts'
 import { DeltawatchError, errorMessage } from '#kit/errors.ts'
-import { type LogStreamConfig, streamDifferences } from '#protocol/log/stream.ts'
+import { configFor, type LogStreamConfig, streamDifferences } from '#protocol/log/stream.ts'
 import { type ClusterId, markSubject, streamName } from '#protocol/subjects.ts'
 import type { LinkWatch } from './link-watch.ts'
 import type { LogStream, ReadingResult, Sink, StoredMessage } from './log-stream.ts'
@@ -30,6 +30,8 @@ export type JetStreamLogOptions = {
   readonly clock: Clock
   /** How to create the stream when it is missing; undefined: it is the operator's matter. */
   readonly create: LogStreamConfig | undefined
+  /** Told the version of a server that cannot keep all of `create`; the rest was asked for. */
+  readonly onOldServer?: ((version: string) => void) | undefined
   readonly bounds?: PullBounds
   /** Entries are handed on with their trace context. */
   readonly traced?: boolean
@@ -164,8 +166,9 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
     batches,
     marks: (listener) => markSubscription(watch, markSubject(cluster), listener),
     async create(signal) {
-      const config = options.create
-      if (config === undefined) return false
+      if (options.create === undefined) return false
+      const version = watch.connection().info?.version ?? 'of unknown version'
+      const config = configFor(version, options.create)
       // The API takes the very names and values that protocol/log/stream.ts lists.
       const wanted = config as unknown as StreamConfig & { name: string }
       const made = await call('creating the stream', (jsm) => jsm.streams.add(wanted), signal)
@@ -173,6 +176,7 @@ export function jetStreamLog(options: JetStreamLogOptions): LogStream {
       if (differences.length > 0) {
         throw new LogError('DW_LOG_CONFIG', `${stream} differs in ${differences.join(', ')}; run deltawatch hub apply`)
       }
+      if (config !== options.create) options.onOldServer?.(version)
       return true
     },
   }

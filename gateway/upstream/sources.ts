@@ -8,7 +8,7 @@ import type { Logger } from '#kit/logger.ts'
 import type { Metrics } from '#kit/metrics.ts'
 import type { NatsLink } from '#kit/nats.ts'
 import type { Random } from '#kit/random.ts'
-import { DEFAULT_LOG_BYTES, DEFAULT_MAX_MESSAGE_BYTES, streamConfig } from '#protocol/log/stream.ts'
+import { DEFAULT_LOG_BYTES, DEFAULT_MAX_MESSAGE_BYTES, streamConfig, withoutMetadata } from '#protocol/log/stream.ts'
 import type { ClusterId, Region } from '#protocol/subjects.ts'
 import type { EventTraces } from '../delivery/event-traces.ts'
 import type { ClusterSource, Sources } from '../delivery/ports.ts'
@@ -69,6 +69,7 @@ export class LogSources implements Sources, AsyncDisposable {
   readonly #watch: LinkWatch
   readonly #clusters = new Map<ClusterId, Followed>()
   readonly #listeners = new Set<(source: ClusterSource) => void>()
+  #warned = false
 
   constructor(options: SourcesOptions) {
     this.#options = options
@@ -82,6 +83,12 @@ export class LogSources implements Sources, AsyncDisposable {
 
   get(cluster: ClusterId): ClusterSource | undefined {
     return this.#clusters.get(cluster)?.view
+  }
+
+  /** Once: it is about the server, not about one log. */
+  #warnOfOldServer(version: string): void {
+    if (!this.#warned) this.#options.logger.warn(withoutMetadata(version))
+    this.#warned = true
   }
 
   onAdded(listener: (source: ClusterSource) => void): Disposable {
@@ -112,6 +119,7 @@ export class LogSources implements Sources, AsyncDisposable {
       cluster,
       clock,
       create,
+      onOldServer: (version) => this.#warnOfOldServer(version),
       traced: this.#options.traces !== undefined,
       ...(pull === undefined ? {} : { bounds: pull }),
     })

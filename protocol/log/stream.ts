@@ -61,6 +61,24 @@ export function streamConfig(options: LogStreamOptions): LogStreamConfig {
   }
 }
 
+/** Whether a server of this version keeps metadata of streams (2.10 and newer). An unreadable version does not. */
+export function keepsMetadata(version: string): boolean {
+  const [, major, minor] = /^v?(\d+)\.(\d+)/.exec(version) ?? []
+  if (major === undefined || minor === undefined) return false
+  return Number(major) > 2 || (Number(major) === 2 && Number(minor) >= 10)
+}
+
+/** What that server can be asked for: an older one refuses metadata or drops it, so the log states no region there. */
+export function configFor(version: string, config: LogStreamConfig): LogStreamConfig {
+  if (config.metadata === undefined || keepsMetadata(version)) return config
+  const { metadata: _metadata, ...rest } = config
+  return rest
+}
+
+/** One sentence for whoever has the log made; `version` is the server's. */
+export const withoutMetadata = (version: string): string =>
+  `nats-server ${version} keeps no metadata of streams, so no log states its hub's region: give every agent --hub-region, and update to 2.10 or newer for production`
+
 /** Settings an existing stream must share, or the log's guarantees do not hold; sizes and replicas are the operator's. */
 export const REQUIRED_STREAM_SETTINGS = [
   'subjects',

@@ -20,6 +20,8 @@ export interface NatsOptions {
   readonly jetstream?: boolean
   /** Kept after dispose; default: a scratch directory that is removed. */
   readonly dir?: string
+  /** Another version than the pinned one; ToolMissingError where neither releases nor a package have it. */
+  readonly version?: string
   /** More configuration in the server's own syntax (accounts, max_payload, …), appended to every server's file. */
   readonly config?: string
   /** Three servers, JetStream in one Raft group, so that streams may have 3 replicas. */
@@ -71,7 +73,8 @@ interface Plan {
 }
 
 async function start(options: NatsOptions): Promise<Nats> {
-  const tool = await resolveTool('nats-server')
+  const { version } = options
+  const tool = await resolveTool('nats-server', version === undefined ? {} : { version })
   await using stack = new AsyncDisposableStack()
   const root = options.dir ?? stack.use(await scratchDir('nats')).path
   const take = async (): Promise<number> => stack.use(await reservePort()).port

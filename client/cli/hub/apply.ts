@@ -11,7 +11,8 @@ import { type Change, type Defaults, planStream, type Standing, type Step, type 
 export type Applied = {
   readonly cluster: ClusterId
   readonly stream: string
-  readonly outcome: Step['outcome'] | 'failed'
+  /** `would-…` in a dry run: what the same command would do without --dry-run. */
+  readonly outcome: Step['outcome'] | 'would-create' | 'would-update' | 'failed'
   readonly changes: readonly Change[]
   /** Why it was refused or failed, each with what to do next. */
   readonly reasons: readonly string[]
@@ -30,10 +31,11 @@ export async function applyStream(
     if (!dryRun) await carryOut(hub, stream, wanted, step)
     switch (step.outcome) {
       case 'created':
+        return { ...base, outcome: dryRun ? 'would-create' : 'created' }
       case 'unchanged':
-        return { ...base, outcome: step.outcome }
+        return { ...base, outcome: 'unchanged' }
       case 'updated':
-        return { ...base, outcome: 'updated', changes: step.changes }
+        return { ...base, outcome: dryRun ? 'would-update' : 'updated', changes: step.changes }
       case 'refused':
         return { ...base, outcome: 'refused', reasons: step.reasons }
       default: {

@@ -43,7 +43,7 @@ describe('hub apply', () => {
     await using nats = await startNats()
     const apply = (...more: readonly string[]): Promise<Ran> =>
       hub('apply', '--nats', nats.clientUrl, '--clusters', 'sz-edge-1,gz-edge-1', ...more)
-    assert.deepEqual(outcomes(await apply('--dry-run')), ['created', 'created'])
+    assert.deepEqual(outcomes(await apply('--dry-run')), ['would-create', 'would-create'])
     // Created for real now, so the dry run made nothing.
     assert.deepEqual(outcomes(await apply('--hub-region', 'sz')), ['created', 'created'])
     assert.deepEqual(outcomes(await apply('--hub-region', 'sz')), ['unchanged', 'unchanged'])

@@ -3,11 +3,11 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { Command } from 'commander'
-import { atLeast, registerHubCommands } from '#client/cli/hub.ts'
+import { registerHubCommands } from '#client/cli/hub.ts'
 import { planStream, type Wanted } from '#client/cli/hub/stream-plan.ts'
 import { table } from '#client/cli/hub/terminal.ts'
 import { hubUsers, permissionsText } from '#client/cli/hub/users.ts'
-import { streamConfig } from '#protocol/log/stream.ts'
+import { configFor, keepsMetadata, streamConfig } from '#protocol/log/stream.ts'
 import { agentPublishSubjects, parseClusterId } from '#protocol/subjects.ts'
 
 const MIB = 1024 * 1024
@@ -157,11 +157,19 @@ test('wrong options are named with what to write, exit code 2', async () => {
   assert.match(file, /--password-file \/nonexistent cannot be read/)
 })
 
-test('versions are compared by number', () => {
-  assert.deepEqual(
-    ['2.9.25', '2.10.0', 'v2.15.2', '3.0.0', 'unknown'].map((version) => atLeast(version, 2, 10)),
-    [false, true, true, true, false],
-  )
+test('metadata is asked for only where the server keeps it, and nothing else is left out', () => {
+  assert.deepEqual(['2.9.25', '2.10.0', 'v2.15.2', '3.0.0', 'unknown'].map(keepsMetadata), [
+    false,
+    true,
+    true,
+    true,
+    false,
+  ])
+  const plain = streamConfig({ cluster, maxBytes: 1, maxMessageBytes: 1, replicas: 1 })
+  const stated = streamConfig({ cluster, maxBytes: 1, maxMessageBytes: 1, replicas: 1, hubRegion: 'sz' })
+  assert.deepEqual(configFor('2.9.10', stated), plain)
+  assert.equal(configFor('2.10.0', stated), stated)
+  assert.equal(configFor('2.9.10', plain), plain)
 })
 
 test('a table keeps within the terminal and loses no word', () => {

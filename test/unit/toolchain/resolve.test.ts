@@ -11,6 +11,7 @@ import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { takeLock } from '#deploy/toolchain/lock.ts'
+import { SILENT } from '#deploy/toolchain/progress.ts'
 import { checksumFor, releaseNames } from '#deploy/toolchain/release.ts'
 import { resolveTool, ToolMissingError } from '#deploy/toolchain/resolve.ts'
 import { compareVersions, judgeVersion, TOOLS } from '#deploy/toolchain/tools.ts'
@@ -106,7 +107,37 @@ test('an older server that merely runs is the last resort, with a warning', asyn
   await fakeBinary(join(checkout.bin, 'nats-server'), 'nats-server: v2.9.10')
   const tool = await resolveTool('nats-server', checkout)
   assert.deepEqual([tool.source, tool.version], ['path', '2.9.10'])
-  assert.match(tool.warnings.join(), /development mode/)
+  assert.deepEqual(tool.warnings, ['nats-server 2.9.10 is enough for this demo only; production needs 2.10 or newer'])
+})
+
+/** An apt whose only package is an old server. */
+async function withOldPackage({ bin }: Checkout): Promise<void> {
+  const apt = '#!/bin/sh\ncase "$*" in *download*) : > server.deb;; esac\n'
+  const unpack = `#!/bin/sh
+/bin/mkdir -p "$3/usr/sbin"
+printf '#!/bin/sh\necho nats-server: v2.9.10\n' > "$3/usr/sbin/nats-server"
+/bin/chmod 755 "$3/usr/sbin/nats-server"
+`
+  await writeFile(join(bin, 'apt-get'), apt, { mode: 0o755 })
+  await writeFile(join(bin, 'dpkg-deb'), unpack, { mode: 0o755 })
+}
+
+test('a package kept for want of better serves only until a better one can be had', async () => {
+  await using checkout = await emptyCheckout()
+  await withOldPackage(checkout)
+  const notes: string[] = []
+  const options = { ...checkout, progress: { ...SILENT, note: (text: string) => void notes.push(text) } }
+  assert.equal((await resolveTool('nats-server', options)).source, 'debian')
+  assert.match(notes.join('\n'), /^official release: http:.*: not reachable \(.+\); trying the Debian package$/)
+  // Nothing better yet: it is not unpacked again.
+  await writeFile(join(checkout.bin, 'apt-get'), '#!/bin/sh\nexit 1\n', { mode: 0o755 })
+  assert.deepEqual(await resolveTool('nats-server', options).then(({ source, version }) => [source, version]), [
+    'cache',
+    '2.9.10',
+  ])
+  assert.match(notes[1] ?? '', /not reachable .*; using nats-server 2\.9\.10 \(cache\)$/)
+  const newer = await fakeBinary(join(checkout.bin, 'nats-server'), 'nats-server: v2.11.0')
+  assert.equal((await resolveTool('nats-server', options)).path, newer)
 })
 
 test('where nothing helps, the error lists every attempt and what to install', async () => {
