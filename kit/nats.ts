@@ -93,11 +93,12 @@ export function openNats(options: NatsOptions, deps: NatsDeps): NatsLink {
     state.set({ kind, sinceMs, attempt, ...(problem === undefined ? {} : { problem }) })
   }
   const redial = observeRedials(deps.connectPolicy, clock, options.connectTimeoutMs ?? 5_000)
+  const wallTime = watchWallTime(clock)
   const pauseMs = (): number => Math.max(wait, deps.connectPolicy?.retryAfterMs ?? 0)
   const settings = clientOptions(options, {
     reconnectDelay: () => {
       redial.failed()
-      return redial.waitMs(wait)
+      return redial.waitMs(wait) - wallTime.setBackMs()
     },
     onCredentialsProblem: (e) => {
       note(e)
@@ -108,6 +109,7 @@ export function openNats(options: NatsOptions, deps: NatsDeps): NatsLink {
   function onUp(nc: NatsConnection): void {
     problem = undefined
     connectedAt = clock.monotonic()
+    wallTime.mark()
     const server = nc.getServer()
     const { version = 'unknown', max_payload: maxPayload = 0 } = nc.info ?? {}
     state.set({ kind: 'connected', sinceMs: clock.now(), generation, server, serverVersion: version, maxPayload })
@@ -129,6 +131,7 @@ export function openNats(options: NatsOptions, deps: NatsDeps): NatsLink {
         return onDown()
       case 'reconnecting':
         redial.began()
+        wallTime.mark()
         nextAttempt()
         return show('reconnecting')
       case 'reconnect':
@@ -286,6 +289,28 @@ function observeRedials(policy: ResiliencePolicy | undefined, clock: Clock, time
       const hung = clock.monotonic() - attempt.at >= timeoutMs * 0.9
       attempt.reject(new NatsError(hung ? 'DW_NATS_TIMEOUT' : 'DW_NATS_REFUSED', 'the hub could not be reached again'))
       attempt = undefined
+    },
+  }
+}
+
+/** Above what clocks drift and round by themselves. */
+const SET_BACK_MS = 1_000
+
+/**
+ * The client library counts from one attempt to the next by wall time. A clock set back by a day would keep it from the hub
+ * for that day, so what it lost since the last attempt is taken off the wait.
+ */
+function watchWallTime(clock: Clock) {
+  let wall = clock.now()
+  let monotonic = clock.monotonic()
+  return {
+    mark() {
+      wall = clock.now()
+      monotonic = clock.monotonic()
+    },
+    setBackMs(): number {
+      const lost = clock.monotonic() - monotonic - (clock.now() - wall)
+      return lost < SET_BACK_MS ? 0 : lost
     },
   }
 }
