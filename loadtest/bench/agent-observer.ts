@@ -1,10 +1,13 @@
-// What arrives, and how late: at a watch straight on etcd and at a reader of the hub's log, side by side on one clock.
-// Owns: both subscriptions and the latencies they see. Refuses: decoding: a value is found by the time it carries.
+// What arrives, and how late: at a watch straight on etcd, at a reader of the hub's log and at a gateway's subscriber,
+// side by side on one clock.
+// Owns: the subscriptions and the latencies they see. Refuses: decoding: a value is found by the time it carries.
 //
-//   forked with <etcd url> <nats url> <cluster>; {from, to} in microseconds is answered with percentiles of that window.
+//   forked with <etcd url> <nats url> <cluster> [gateway url]; {from, to} in microseconds is answered with percentiles of that window.
 
+import { once } from 'node:events'
 import { jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { connect } from '@nats-io/transport-node'
+import { WebSocket } from 'ws'
 import { connectEtcd } from '#agent/watch/etcd.ts'
 import { keyFromText } from '#protocol/bytes.ts'
 import { decodeEntry } from '#protocol/log/decode.ts'
@@ -13,9 +16,9 @@ import { type ClusterId, streamName } from '#protocol/subjects.ts'
 
 export type Window = { readonly from: number; readonly to: number }
 export type Seen = { readonly events: number; readonly p50: number; readonly p99: number; readonly max: number }
-export type Observed = { readonly direct: Seen; readonly hub: Seen }
+export type Observed = { readonly direct: Seen; readonly hub: Seen; readonly gateway: Seen }
 
-const [etcdUrl = '', natsUrl = '', cluster = ''] = process.argv.slice(2)
+const [etcdUrl = '', natsUrl = '', cluster = '', gatewayUrl] = process.argv.slice(2)
 const TIME = Buffer.from('{"t":"')
 const nowUs = (): number => Number(process.hrtime.bigint() / 1000n)
 
@@ -46,6 +49,7 @@ class Track {
 
 const direct = new Track()
 const hub = new Track()
+const gateway = new Track()
 
 const member = connectEtcd({
   endpoint: etcdUrl,
@@ -89,9 +93,27 @@ await consumer.consume({
   },
 })
 
+if (gatewayUrl !== undefined) {
+  const socket = new WebSocket(gatewayUrl, ['deltawatch.v1.json'], { perMessageDeflate: false })
+  await once(socket, 'open')
+  const watching = Promise.withResolvers<void>()
+  socket.on('message', (data: Buffer) => {
+    gateway.take(data)
+    if (data.subarray(0, 20).includes('"watching"')) watching.resolve()
+  })
+  socket.on('close', () => process.send?.({ error: 'the gateway closed the connection' }))
+  socket.send(JSON.stringify({ type: 'hello', client: 'bench', versions: [1] }))
+  socket.send(JSON.stringify({ type: 'watch', id: 'w', prefix: '/bench/churn/', start: 'now' }))
+  await watching.promise
+}
+
 process.on('message', (window) => {
   const wanted = window as Window
-  process.send?.({ direct: direct.within(wanted), hub: hub.within(wanted) } satisfies Observed)
+  process.send?.({
+    direct: direct.within(wanted),
+    hub: hub.within(wanted),
+    gateway: gateway.within(wanted),
+  } satisfies Observed)
 })
 process.on('disconnect', () => process.exit())
 process.send?.({ ready: true })

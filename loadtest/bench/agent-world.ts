@@ -164,8 +164,8 @@ export class Writer implements AsyncDisposable {
     this.#child = child
   }
 
-  static async start(world: World): Promise<Writer> {
-    const child = forkHere('agent-load.ts', [world.etcd.directUrl])
+  static async start({ etcd }: Pick<World, 'etcd'>): Promise<Writer> {
+    const child = forkHere('agent-load.ts', [etcd.directUrl])
     await nextMessage(child)
     return new Writer(child)
   }
@@ -192,8 +192,9 @@ export class Observer implements AsyncDisposable {
     this.#child = child
   }
 
-  static async start(world: World): Promise<Observer> {
-    const child = forkHere('agent-observer.ts', [world.etcd.directUrl, world.nats.directUrl, CLUSTER])
+  static async start({ etcd, nats }: Pick<World, 'etcd' | 'nats'>, gatewayUrl?: string): Promise<Observer> {
+    const more = gatewayUrl === undefined ? [] : [gatewayUrl]
+    const child = forkHere('agent-observer.ts', [etcd.directUrl, nats.directUrl, CLUSTER, ...more])
     await nextMessage(child)
     return new Observer(child)
   }

@@ -21,6 +21,8 @@ import { streamConfig } from '#protocol/log/stream.ts'
 import { type ClusterId, logSubject, type Region } from '#protocol/subjects.ts'
 import { LogSources } from '#gateway/upstream/sources.ts'
 import { startNats } from '#test/support/nats.ts'
+import { round } from './gateway-processes.ts'
+import { openReport } from './report.ts'
 import { type Change, LogWriter } from '../../test/unit/gateway-upstream/log-writer.ts'
 
 const { values: args } = parseArgs({
@@ -41,8 +43,7 @@ const keys = Number(args.keys)
 const perRevision = Number(args['per-revision'])
 const entryBytes = Number(args['entry-kib']) * 1024
 const floor = Number(args.floor)
-const print = (line: string): void => void process.stdout.write(`${line}\n`)
-const mib = (bytes: number): string => `${(bytes / 1024 / 1024).toFixed(0)} MiB`
+const mib = (bytes: number): number => Math.round(bytes / 1024 / 1024)
 
 const cluster = 'bench' as ClusterId
 type Written = { readonly entries: number; readonly bytes: number; readonly head: string }
@@ -108,10 +109,6 @@ async function writeApart(servers: string): Promise<Written> {
 async function measure(): Promise<void> {
   await using nats = await startNats()
   const log = await writeApart(nats.directUrl)
-  print(
-    `log: ${total} events, ${log.entries} entries, ${mib(log.bytes)}, ${perRevision} events per revision, values of ${valueBytes} B, ${keys} keys`,
-  )
-
   const metrics = createMetrics()
   const clock = systemClock()
   const logger = silentLogger()
@@ -139,22 +136,25 @@ async function measure(): Promise<void> {
   const rate = total / seconds
   const text = await metrics.expose()
   const gauge = (name: string): number => Number(new RegExp(`^${name}\\{[^}]*\\} (\\S+)`, 'm').exec(text)?.[1] ?? 'NaN')
-  print(
-    `catch-up: ${rate.toFixed(0)} events/s, ${seconds.toFixed(2)} s, ${(log.bytes / 1024 / 1024 / seconds).toFixed(0)} MiB/s`,
-  )
-  print(
-    `cpu: ${((cpu.user + cpu.system) / total).toFixed(2)} us per event (${((cpu.user + cpu.system) / 1e6).toFixed(2)} s)`,
-  )
-  print(
-    `memory: rss ${mib(process.memoryUsage.rss())} (was ${mib(before.rss)}), state ${mib(gauge('deltawatch_state_bytes'))} in ${gauge('deltawatch_state_keys')} keys, slabs ${mib(gauge('deltawatch_state_slab_bytes'))}, ring ${mib(gauge('deltawatch_ring_bytes'))}`,
-  )
-  print(`node ${process.version}, nats-server ${nats.version}`)
-  if (rate < floor) {
-    print(`below the floor of ${floor} events/s`)
-    process.exitCode = 1
+  const report = openReport('catchup', { 'nats-server': nats.version })
+  const row = {
+    events: total,
+    entries: log.entries,
+    logMib: mib(log.bytes),
+    perRevision,
+    keys,
+    eventsPerSecond: Math.round(rate),
+    usPerEvent: round((cpu.user + cpu.system) / total),
+    rssMib: mib(process.memoryUsage.rss()),
+    rssBeforeMib: mib(before.rss),
+    stateMib: mib(gauge('deltawatch_state_bytes')),
+    ringMib: mib(gauge('deltawatch_ring_bytes')),
   }
+  const misses = rate < floor ? [`${Math.round(rate)} events/s, floor ${floor}`] : []
+  report.add(`catch-up of a fresh gateway, values of ${valueBytes} B`, [row], misses)
+  if (misses.length > 0) process.exitCode = 1
 }
 
 const writeTo = args['write-to']
 if (writeTo === undefined) await measure()
-else print(JSON.stringify(await writeLog(writeTo)))
+else process.stdout.write(`${JSON.stringify(await writeLog(writeTo))}\n`)

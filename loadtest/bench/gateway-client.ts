@@ -1,14 +1,22 @@
 // A lean subscriber herd for loadtest/bench/gateway.ts: raw sockets, frame headers parsed in place, nothing kept.
 // Owns: the handshake of each kind of server, counting, sampled latency, its own CPU. Refuses: JSON, `ws`, and pity.
 //
-//   node loadtest/bench/gateway-client.ts <deltawatch|ws|nats> <port> <connections> <prefix|prefix-%>
+//   node loadtest/bench/gateway-client.ts <deltawatch|ws|nats> <port> <connections> <prefix|prefix-%> [from] [clusters]
+// `from`: the local address to connect from; `clusters`: comma-separated, default all.
 // Forked by the bench: 'reset' starts a measurement, 'report' ends it.
 
 import { connect, type Socket } from 'node:net'
 import { once } from 'node:events'
 
 type Kind = 'deltawatch' | 'ws' | 'nats'
-const [kind, port, count, prefix = '/microservices/'] = process.argv.slice(2) as [Kind, string, string, string?]
+const [kind, port, count, prefix = '/microservices/', from = '127.0.0.1', clusters] = process.argv.slice(2) as [
+  Kind,
+  string,
+  string,
+  string?,
+  string?,
+  string?,
+]
 const SAMPLE_EVERY = 37
 const TIME = Buffer.from('"t":"')
 
@@ -133,7 +141,7 @@ function greet(conn: Conn): void {
   }
   send(conn, JSON.stringify({ type: 'hello', client: 'bench', versions: [1] }))
   const mine = prefix.replace('%', String(conns.indexOf(conn)))
-  send(conn, JSON.stringify({ type: 'watch', id: 'w', prefix: mine, start: 'now' }))
+  send(conn, JSON.stringify({ type: 'watch', id: 'w', prefix: mine, start: 'now', clusters: clusters?.split(',') }))
 }
 
 /** Masked with zeros: the mask is the identity. */
@@ -158,7 +166,7 @@ const request =
 const conns: Conn[] = []
 
 for (let i = 0; i < Number(count); i++) {
-  const socket = connect({ host: '127.0.0.1', port: Number(port), noDelay: true })
+  const socket = connect({ host: '127.0.0.1', port: Number(port), localAddress: from, noDelay: true })
   const conn: Conn = { socket, skip: 0, carry: undefined, upgraded: false, body: 0, line: '' }
   conns.push(conn)
   socket.on('data', (chunk: Buffer) => onData(conn, chunk))

@@ -10,7 +10,8 @@ export type Server = AsyncDisposable & {
   readonly name: string
   readonly pid: number
   readonly port: number
-  start(rate: number): void
+  /** Events per second, per cluster. */
+  start(...rates: readonly number[]): void
   stop(): void
 }
 
@@ -22,14 +23,15 @@ export function forkHere(file: string, args: readonly string[]): ChildProcess {
 export async function forkServer(
   kind: 'deltawatch' | 'ws',
   load: { readonly bytes: number; readonly keys: number },
+  clusters = 1,
 ): Promise<Server> {
-  const child = forkHere('gateway-server.ts', [kind])
+  const child = forkHere('gateway-server.ts', [kind, String(clusters)])
   const { port } = (await nextMessage(child)) as { port: number }
   return {
     name: kind,
     pid: child.pid as number,
     port,
-    start: (rate) => void child.send({ rate, ...load }),
+    start: (...rates) => void child.send({ rates, ...load }),
     stop: () => void child.send('stop'),
     [Symbol.asyncDispose]: () => endChild(child),
   }

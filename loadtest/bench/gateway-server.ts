@@ -1,8 +1,8 @@
 // The measured server of loadtest/bench/gateway.ts: the gateway's real subscriber side, or a plain `ws` broadcast.
 // Owns: one process per measured server, so that its CPU is its own. Refuses: measuring; it is told what to send and when.
 //
-//   node loadtest/bench/gateway-server.ts <deltawatch|ws> [policies]
-// Forked by the bench. Messages: {rate, bytes, keys} starts sending, 'stop' ends it.
+//   node loadtest/bench/gateway-server.ts <deltawatch|ws> [clusters] [policies]
+// Forked by the bench. Messages: {rates, bytes, keys} starts sending, one rate per cluster; 'stop' ends it.
 
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
@@ -21,9 +21,9 @@ import { emptyKeyring } from '#policies/node/keyring.ts'
 import { openBundle } from '#policies/node/open-bundle.ts'
 import { FakeSource, FakeSources } from '#test/support/fake-source.ts'
 
-export type Send = { readonly rate: number; readonly bytes: number; readonly keys: number }
+export type Send = { readonly rates: readonly number[]; readonly bytes: number; readonly keys: number }
 
-const [kind, policies = 'policies/regions'] = process.argv.slice(2)
+const [kind, clusters = '1', policies = 'policies/regions'] = process.argv.slice(2)
 const nowUs = (): string => String(process.hrtime.bigint() / 1000n).padStart(16, '0')
 
 /** About `size` bytes of JSON with the time in it. */
@@ -45,11 +45,14 @@ function pace(rate: number, emit: (due: number) => void): () => void {
   return () => clearInterval(timer)
 }
 
-async function deltawatch(): Promise<{ readonly port: number; send(n: number, what: Send): void }> {
+async function deltawatch(): Promise<{ readonly port: number; send(n: number, what: Send, cluster: number): void }> {
   const clock = systemClock()
   const bundle = await openBundle(policies, { deps: policyDeps(emptyKeyring()) })
   if (!bundle.ok) throw new Error(bundle.error.map((issue) => issue.message).join('; '))
-  const source = new FakeSource({ ring: 4096, now: () => clock.monotonic() })
+  const sources = Array.from(
+    { length: Number(clusters) },
+    (_, i) => new FakeSource({ cluster: `sz-edge-${i + 1}`, ring: 4096, now: () => clock.monotonic() }),
+  )
   const front = await openFront(
     {
       listen: { host: '127.0.0.1', port: 0 },
@@ -65,7 +68,7 @@ async function deltawatch(): Promise<{ readonly port: number; send(n: number, wh
       drainMs: 0,
     },
     {
-      sources: new FakeSources(source),
+      sources: new FakeSources(...sources),
       policy: new EnginePolicy(bundle.value, clock, () => []),
       authenticator: devAuthenticator('sz'),
       clock,
@@ -78,7 +81,9 @@ async function deltawatch(): Promise<{ readonly port: number; send(n: number, wh
   let n = 0
   return {
     port: front.address.port,
-    send(due, what) {
+    send(due, what, cluster) {
+      const source = sources[cluster]
+      if (source === undefined) throw new RangeError(`there is no cluster ${cluster}`)
       for (let i = 0; i < due; i++)
         source.commit({ put: `/microservices/${n++ % what.keys}/a`, value: valueOf(what.bytes) })
       // The fake keeps its whole log; a benchmark has no use for it.
@@ -87,7 +92,7 @@ async function deltawatch(): Promise<{ readonly port: number; send(n: number, wh
   }
 }
 
-async function plain(): Promise<{ readonly port: number; send(n: number, what: Send): void }> {
+async function plain(): Promise<{ readonly port: number; send(n: number, what: Send, cluster: number): void }> {
   const http = createServer()
   const server = new WebSocketServer({ server: http, perMessageDeflate: false })
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve))
@@ -118,13 +123,13 @@ async function plain(): Promise<{ readonly port: number; send(n: number, what: S
 }
 
 const server = await (kind === 'ws' ? plain() : deltawatch())
-let stop: (() => void) | undefined
+let stops: readonly (() => void)[] = []
 process.on('message', (message) => {
-  stop?.()
-  stop = undefined
+  for (const stop of stops) stop()
+  stops = []
   if (message === 'stop') return
   const what = message as Send
-  stop = pace(what.rate, (due) => server.send(due, what))
+  stops = what.rates.map((rate, cluster) => pace(rate, (due) => server.send(due, what, cluster)))
 })
 process.on('disconnect', () => process.exit())
 process.send?.({ port: server.port })

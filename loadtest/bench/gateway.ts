@@ -1,167 +1,105 @@
-// Fan-out of the gateway's subscriber side: deliveries per CPU-second of the server, and latency, beside two peers.
-// Owns: the cases, the runs and the printing (a table on a terminal, JSON on a pipe). Refuses: judging; floors stand beside figures.
-// Peers in the same run on the same machine: a plain `ws` broadcast and nats-server's WebSocket. The generator's CPU is shown:
-// where it is near one core, latency is the generator's.
+// The gateway's benchmarks, one command: every case bounded in time, figures as tables or JSON lines.
+// Owns: the cases, their floors, and which run. Refuses: how each is measured (gateway-*.ts, catchup.ts).
+// The machine is shared by server, generator and peers: ratios of one run travel, absolute figures do not.
 //
-//   npm run bench:gateway [-- --sockets 1000 --seconds 5 --rates 50,100,400 --only deltawatch,ws,nats --bytes 300]
+//   npm run bench:gateway [-- --only fanout,wide,interest,latency,isolation,storm,idle,catchup] [--seconds 5] [--peers deltawatch,ws,nats]
 
-import { spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { cpus, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
 import { parseArgs } from 'node:util'
-import { connect as connectNats } from '@nats-io/transport-node'
-import { reservePort } from '#test/support/ports.ts'
-import {
-  cpuSeconds,
-  endChild,
-  forkHere,
-  forkServer,
-  nextMessage,
-  round,
-  rssBytes,
-  type Server,
-  sleep,
-} from './gateway-processes.ts'
+import { fileURLToPath } from 'node:url'
+import wsPackage from 'ws/package.json' with { type: 'json' }
+import { resolveTool } from '#deploy/toolchain/resolve.ts'
+import { fanout, PEERS, ratio } from './gateway-fanout.ts'
+import { idle } from './gateway-idle.ts'
+import { isolation } from './gateway-isolation.ts'
+import { addedLatency } from './gateway-latency.ts'
+import { round } from './gateway-processes.ts'
+import { storm } from './gateway-storm.ts'
+import { chosen, openReport, within } from './report.ts'
 
 const { values: args } = parseArgs({
   options: {
-    sockets: { type: 'string', default: '1000' },
+    only: { type: 'string' },
+    peers: { type: 'string' },
     seconds: { type: 'string', default: '5' },
-    rates: { type: 'string', default: '50,100,400' },
     bytes: { type: 'string', default: '300' },
-    only: { type: 'string', default: 'deltawatch,ws,nats' },
-    nats: { type: 'string', default: '.deltawatch/toolchain/bin/nats-server' },
-    /** One prefix per subscriber instead of one for all. */
-    interest: { type: 'boolean', default: false },
+    /** Of the storm and of the idle connections. */
+    sockets: { type: 'string', default: '10000' },
+    events: { type: 'string', default: '1000000' },
   },
 })
-const sockets = Number(args.sockets)
+const CASES = ['fanout', 'wide', 'interest', 'latency', 'isolation', 'storm', 'idle', 'catchup'] as const
+const CASE_MS = 180_000
+const FLOOR = { natsRatio: 1.5, stormSeconds: 10, idleKib: 12, addedP50: 2, addedP99: 6, isolationMs: 10 }
 const seconds = Number(args.seconds)
 const bytes = Number(args.bytes)
-const rates = args.rates.split(',').map(Number)
-const load = { bytes, keys: args.interest ? sockets : 100 }
+const sockets = Number(args.sockets)
+const peers = chosen(PEERS, args.peers)
 
-type Row = {
-  readonly server: string
-  readonly rate: number
-  readonly delivered: number
-  readonly expected: number
-  readonly perCpuSecond: number
-  readonly cpu: number
-  readonly p50: number
-  readonly p99: number
-  readonly clientCpu: number
-  readonly rssMiB: number
-}
-type Report = {
-  readonly events: number
-  readonly closed: number
-  readonly cpuSeconds: number
-  readonly p50: number
-  readonly p99: number
+async function spread(name: string, herd: number, rates: readonly number[]): Promise<void> {
+  const rows = await fanout({ sockets: herd, rates, seconds, bytes, interest: false }, peers)
+  const told = rows.map((row) => ({ ...row, vsWs: ratio(rows, row, 'ws'), vsNats: ratio(rows, row, 'nats') }))
+  const low = told.filter(({ server, vsNats }) => server === 'deltawatch' && (vsNats ?? Infinity) < FLOOR.natsRatio)
+  const misses = low.map(({ rate, vsNats }) => `${rate}/s: ${vsNats}x of NATS, floor ${FLOOR.natsRatio}x`)
+  report.add(name, told, misses)
 }
 
-async function natsServer(): Promise<Server> {
-  const directory = await mkdtemp(join(tmpdir(), 'bench-nats-'))
-  const tcp = await reservePort()
-  const ws = await reservePort()
-  const config = join(directory, 'nats.conf')
-  await writeFile(config, `listen: 127.0.0.1:${tcp.port}\nwebsocket { listen: "127.0.0.1:${ws.port}", no_tls: true }\n`)
-  const child = spawn(args.nats, ['-c', config], { stdio: 'ignore' })
-  const nc = await connectNats({ servers: `127.0.0.1:${tcp.port}`, waitOnFirstConnect: true, reconnectTimeWait: 100 })
-  let timer: NodeJS.Timeout | undefined
-  return {
-    name: 'nats-ws',
-    pid: child.pid as number,
-    port: ws.port,
-    start(rate) {
-      const started = performance.now()
-      let sent = 0
-      const body = 'x'.repeat(Math.max(0, bytes - 30))
-      timer = setInterval(() => {
-        const due = Math.floor(((performance.now() - started) / 1000) * rate)
-        for (; sent < due; sent++)
-          nc.publish('bench.a', `{"t":"${String(process.hrtime.bigint() / 1000n).padStart(16, '0')}","m":"${body}"}`)
-      }, 1)
-    },
-    stop: () => clearInterval(timer),
-    async [Symbol.asyncDispose]() {
-      clearInterval(timer)
-      await nc.close()
-      await endChild(child)
-      await rm(directory, { recursive: true, force: true })
-      await tcp[Symbol.asyncDispose]()
-      await ws[Symbol.asyncDispose]()
-    },
-  }
+/** The same events once with few subscribers and once with many, each on its own prefix: cost must follow matches. */
+async function interest(): Promise<void> {
+  const few = await fanout({ sockets: 500, rates: [2_000], seconds, bytes, interest: true }, ['deltawatch'])
+  const many = await fanout({ sockets: 5_000, rates: [2_000], seconds, bytes, interest: true }, ['deltawatch'])
+  const rows = [...few, ...many]
+  const costs = rows.map((row) => ({ ...row, usPerEvent: round((row.cpu / row.rate) * 1e6) }))
+  report.add('interest: one prefix per socket, 2,000 events/s', costs)
 }
 
-async function measure(server: Server): Promise<Row[]> {
-  const kind = server.name === 'nats-ws' ? 'nats' : server.name
-  const prefix = args.interest ? '/microservices/%/' : '/microservices/'
-  const client = forkHere('gateway-client.ts', [kind, String(server.port), String(sockets), prefix])
-  const rows: Row[] = []
-  try {
-    await nextMessage(client)
-    for (const rate of rates) {
-      server.start(rate)
-      await sleep(1_000)
-      client.send('reset')
-      const before = await cpuSeconds(server.pid)
-      const began = performance.now()
-      await sleep(seconds * 1000)
-      const cpu = (await cpuSeconds(server.pid)) - before
-      const took = (performance.now() - began) / 1000
-      client.send('report')
-      const report = (await nextMessage(client)) as Report
-      server.stop()
-      await sleep(300)
-      rows.push({
-        server: server.name,
-        rate,
-        delivered: report.events,
-        expected: Math.round(rate * took * (args.interest ? 1 : sockets)),
-        perCpuSecond: Math.round(report.events / cpu),
-        cpu: round(cpu / took),
-        p50: round(report.p50),
-        p99: round(report.p99),
-        clientCpu: round(report.cpuSeconds / took),
-        rssMiB: Math.round((await rssBytes(server.pid)) / 1048576),
-      })
-    }
-  } finally {
-    await endChild(client)
-  }
-  return rows
+async function latency(): Promise<void> {
+  const { rows, added } = await addedLatency({ rate: 1_000, seconds, bytes })
+  const high = added.p50 > FLOOR.addedP50 || added.p99 > FLOOR.addedP99
+  const miss = `added ${added.p50} / ${added.p99} ms, floor ${FLOOR.addedP50} / ${FLOOR.addedP99} ms`
+  report.add('latency at 1,000 events/s, write begun to seen', rows, high ? [miss] : [])
 }
 
-const makers: Record<string, () => Promise<Server>> = {
-  deltawatch: () => forkServer('deltawatch', load),
-  ws: () => forkServer('ws', load),
-  nats: natsServer,
-}
-const rows: Row[] = []
-for (const name of args.only.split(',')) {
-  const make = makers[name]
-  if (make === undefined) throw new Error(`--only: ${name} is none of ${Object.keys(makers).join(', ')}`)
-  await using server = await make()
-  rows.push(...(await measure(server)))
+async function isolated(): Promise<void> {
+  const { rows, addedP99 } = await isolation({ rate: 50, flood: 10, sockets: 100, seconds, bytes })
+  const miss = `the others' p99 rose by ${addedP99} ms, floor ${FLOOR.isolationMs} ms`
+  report.add('isolation: one of three clusters flooded 10x', rows, addedP99 > FLOOR.isolationMs ? [miss] : [])
 }
 
-const ratio = (row: Row, peer: string): string => {
-  const other = rows.find((r) => r.server === peer && r.rate === row.rate)
-  return other === undefined || row.server !== 'deltawatch'
-    ? ''
-    : `${(row.perCpuSecond / other.perCpuSecond).toFixed(2)}x`
+async function storms(): Promise<void> {
+  const row = await storm(sockets, 2)
+  const misses: string[] = []
+  if (row.seconds > FLOOR.stormSeconds) misses.push(`all live after ${row.seconds} s, floor ${FLOOR.stormSeconds} s`)
+  if (!row.clean) misses.push('something was lost, repeated or sent anew')
+  report.add('reconnect storm: all sockets dropped at once', [row], misses)
 }
-if (process.stdout.isTTY) {
-  process.stdout.write(
-    `${sockets} sockets, ${bytes} B values, ${seconds} s each; ${cpus()[0]?.model} x${cpus().length}, node ${process.versions.node}\n`,
-  )
-  // oxlint-disable-next-line no-console -- a table on a terminal is what this program is for
-  console.table(rows.map((row) => ({ ...row, 'vs ws': ratio(row, 'ws'), 'vs nats': ratio(row, 'nats-ws') })))
-} else {
-  const machine = { cpu: cpus()[0]?.model, cores: cpus().length, node: process.versions.node }
-  process.stdout.write(`${JSON.stringify({ sockets, bytes, seconds, machine, rows }, null, 2)}\n`)
+
+async function idles(): Promise<void> {
+  const row = await idle(sockets)
+  const { kibPerConnection: kib } = row
+  report.add('idle connections', [row], kib > FLOOR.idleKib ? [`${kib} KiB each, floor ${FLOOR.idleKib} KiB`] : [])
 }
+
+/** A program of its own: it measures its own process. */
+async function catchUp(): Promise<void> {
+  const child = fork(fileURLToPath(new URL('catchup.ts', import.meta.url)), ['--events', args.events])
+  const [code] = (await once(child, 'exit')) as [number | null]
+  if (code !== 0) process.exitCode = 1
+}
+
+const RUN: Readonly<Record<(typeof CASES)[number], () => Promise<void>>> = {
+  fanout: () => spread('fan-out: 1,000 sockets', 1_000, [50, 100, 400]),
+  wide: () => spread('fan-out: 5,000 sockets', 5_000, [20]),
+  interest,
+  latency,
+  isolation: isolated,
+  storm: storms,
+  idle: idles,
+  catchup: catchUp,
+}
+
+const [nats, etcd] = await Promise.all([resolveTool('nats-server'), resolveTool('etcd')])
+const report = openReport('gateway', { ws: wsPackage.version, 'nats-server': nats.version, etcd: etcd.version })
+for (const name of chosen(CASES, args.only)) await within(name, CASE_MS, RUN[name])
+if (report.misses.length > 0) process.exitCode = 1

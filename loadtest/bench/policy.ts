@@ -1,5 +1,5 @@
 // What a policy decision costs: CPU time per event x class on one core, in this process, with nothing around it.
-// Owns: the measured cases and the printing (a table on a terminal, JSON on a pipe). Refuses: judging; floors are printed beside figures.
+// Owns: the measured cases and the printing (a table on a terminal, a JSON line per figure on a pipe). Refuses: judging; floors are printed beside figures.
 // Each case runs in rounds over the same prepared events; the best of the rounds is reported beside the median, because the machine is shared.
 
 import { cpus } from 'node:os'
@@ -227,7 +227,12 @@ if (process.stdout.isTTY || process.argv.includes('--table')) {
         `${r.name.padEnd(42)}${r.medianUs.toFixed(3).padStart(9)}${r.bestUs.toFixed(3).padStart(9)}${(r.floorUs === undefined ? '' : r.floorUs.toFixed(1)).padStart(9)}`,
     ),
     '',
-    ...Object.entries(ratios).map(([name, value]) => `${name}: ${value.toFixed(2)}`),
+    ...Object.entries(ratios).map(([name, value]) => `${name}: ${value.toFixed(2)} (floor 2)`),
   ]
   process.stdout.write(`${lines.join('\n')}\n`)
-} else process.stdout.write(`${JSON.stringify({ bench: 'policy', ...about, unit: 'us of CPU', rows, ratios })}\n`)
+} else {
+  const unit = 'us of CPU'
+  for (const row of rows) process.stdout.write(`${JSON.stringify({ bench: 'policy', ...about, unit, ...row })}\n`)
+  for (const [name, value] of Object.entries(ratios))
+    process.stdout.write(`${JSON.stringify({ bench: 'policy', ...about, unit: 'ratio', name, value, floor: 2 })}\n`)
+}
