@@ -75,6 +75,16 @@ export async function learn(member: EtcdMember, range: KeyRange): Promise<Member
   return { status, version: parseVersion(status.version), head }
 }
 
+/** Whether a new connection would serve: opened, asked and closed again beside the one in use. Rejects when it would not. */
+export async function tryOut(
+  connect: (endpoint: string) => EtcdMember,
+  endpoint: string,
+  range: KeyRange,
+): Promise<void> {
+  using member = connect(endpoint)
+  await learn(member, range)
+}
+
 /** Proves that `member` has the history the continuation stands on, then hands over a feed running from its position. */
 export async function attach(
   member: EtcdMember,
