@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { Clock } from '#kit/clock.ts'
 import { breakerOptions, natsOptions } from '#kit/config/sections.ts'
-import { DeltawatchError } from '#kit/errors.ts'
+import { DeltawatchError, errorMessage } from '#kit/errors.ts'
 import type { Lifecycle } from '#kit/lifecycle.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Metrics } from '#kit/metrics.ts'
@@ -21,6 +21,7 @@ import { parseClusterId } from '#protocol/subjects.ts'
 import { type AgentConfig, type LogConfig, logsOf } from './config.ts'
 import { type BundleHolder, openPolicies } from './egress/bundle.ts'
 import { Destination } from './egress/destination.ts'
+import { Hooks } from './hooks/hooks.ts'
 import { type LineageKeys, lineageKeys } from './lineage/key.ts'
 import { Relay } from './relay.ts'
 import { type AgentMetrics, bindCounters, declareAgentMetrics } from './relay-metrics.ts'
@@ -32,8 +33,9 @@ import { createLogStream } from './uplink/create-stream.ts'
 import { EntryTracer } from './uplink/entry-trace.ts'
 import { openHubLog } from './uplink/hub.ts'
 import { HubError, type HubLog } from './uplink/ports.ts'
+import { EtcdAccess } from './watch/access.ts'
 import { Endpoints } from './watch/endpoints.ts'
-import { connectEtcd, type ConnectEtcd, type EtcdCredentials } from './watch/etcd.ts'
+import { connectEtcd, type ConnectEtcd } from './watch/etcd.ts'
 
 export type AppDeps = {
   readonly lifecycle: Lifecycle
@@ -50,6 +52,8 @@ export type RunningLog = {
   readonly status: RelayStatus
   readonly relay: Relay
   readonly hub: HubLog
+  readonly access: EtcdAccess
+  readonly hooks: Hooks
 }
 
 /** Reads of the log are small: slower than this is as good as silent, and so is slower than an append may be. */
@@ -118,7 +122,35 @@ export async function startApp(config: AgentConfig, deps: AppDeps): Promise<App>
     logs.push(running)
     await lifecycle.start(`relay ${log.cluster}`, () => startRelay(running.relay))
   }
-  return { logs, policies, keys, resilience, reload: () => policies.reload() }
+  return { logs, policies, keys, resilience, reload: (next) => reload(next, policies, logs, logger) }
+}
+
+/** Policy first, then each log's credentials; one that is refused keeps what it had and does not stop the others. */
+async function reload(
+  config: AgentConfig,
+  policies: BundleHolder,
+  logs: readonly RunningLog[],
+  logger: Logger,
+): Promise<void> {
+  const refused: unknown[] = []
+  const attempt = async (what: () => Promise<void>): Promise<void> => {
+    try {
+      await what()
+    } catch (e) {
+      refused.push(e)
+    }
+  }
+  await attempt(() => policies.reload())
+  for (const { cluster, access, relay } of logs) {
+    const next = logsOf(config).find((log) => log.cluster === cluster)
+    if (next === undefined) continue
+    await attempt(async () => {
+      const outcome = await access.reload(next.etcd, () => relay.renew())
+      if (outcome === 'changed') logger.info('etcd credentials taken up', { cluster })
+    })
+  }
+  if (refused.length === 1) throw refused[0]
+  if (refused.length > 1) throw new AggregateError(refused, refused.map(errorMessage).join('; '))
 }
 
 function startRelay(relay: Relay): AsyncDisposable {
@@ -162,15 +194,22 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
   const opened = openHubLog(deps.hub, cluster, { readMs: hubReadMs, appendMs: uplink.ackTimeout })
   const hub = guardHub(withCreation(opened, config, deps.hub, cluster, logger), rules.hubRead, rules.hubAppend)
   const destination = new Destination(config.hubRegion)
-  const credentials = etcdCredentials(log.etcd)
+  const access = new EtcdAccess(log.etcd)
   const connect = deps.connect ?? connectEtcd
+  const counters = bindCounters(agentMetrics, cluster, logger, clock)
+  const range = { from: scope.from, to: scope.to }
+  const { holdFor, delayFor, ...guards } = config.hooks
+  const hooks = new Hooks(
+    { ...guards, range, holdMs: holdFor, delayMs: delayFor },
+    { clock, logger, counters, head: () => status.head },
+  )
   const relay = new Relay(
     {
       scope,
       agentName,
       agentId: `${agentName}/${toHex(random.bytes(4))}`,
       attach: {
-        range: { from: scope.from, to: scope.to },
+        range,
         keys: deps.keys,
         maxRevisionBytes: watch.maxRevision,
         replayTimeoutMs: watch.replayTimeout,
@@ -189,6 +228,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
       continuityKeys: watch.continuityKeys,
       resyncEveryMs: uplink.resyncEvery,
       maxStateKeys: watch.stateKeys,
+      routine: { maxAgeMs: config.checkpoint.maxAge, maxRevisions: config.checkpoint.maxRevisions },
       quietMs: watch.quietAfter,
       silenceMs: uplink.silence,
       stepDownMs: uplink.stepDown,
@@ -210,7 +250,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
       connect: (endpoint) => {
         const member = connect({
           endpoint,
-          credentials,
+          credentials: access.current,
           keepaliveMs: config.etcd.keepalive,
           keepaliveTimeoutMs: config.etcd.keepaliveTimeout,
           callTimeoutMs: config.etcd.callTimeout,
@@ -219,27 +259,14 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
         return guardEtcd(member, rules.etcdRead(endpoint))
       },
       status,
-      counters: bindCounters(agentMetrics, cluster, logger, clock),
+      counters,
+      hooks,
       traces: deps.tracer === undefined ? undefined : new EntryTracer(deps.tracer, cluster, log.region),
     },
   )
   readGauges(agentMetrics, cluster, relay, status, clock)
-  return { cluster, status, relay, hub }
-}
-
-function etcdCredentials(etcd: LogConfig['etcd']): EtcdCredentials {
-  const pem = (path: string | undefined) => (path === undefined ? undefined : readFileSync(path))
-  const root = pem(etcd.caFile)
-  const cert = pem(etcd.certFile)
-  const key = pem(etcd.keyFile)
-  return {
-    ...(etcd.user === undefined ? {} : { user: { username: etcd.user, password: etcd.password ?? '' } }),
-    tls: {
-      ...(root === undefined ? {} : { root }),
-      ...(cert === undefined ? {} : { cert }),
-      ...(key === undefined ? {} : { key }),
-    },
-  }
+  agentMetrics.holding.with({ cluster }).read(() => (hooks.hold?.action === 'hold' ? 1 : 0))
+  return { cluster, status, relay, hub, access, hooks }
 }
 
 /** In development the first look at a missing stream creates it. */

@@ -4,14 +4,16 @@
 
 import { toHex } from '#protocol/bytes.ts'
 import type { CheckpointReason, Epoch } from '#protocol/log/entry.ts'
-import type { Revision } from '#protocol/revision.ts'
+import { type Revision, revisionDistance } from '#protocol/revision.ts'
 import type { Clock } from '#kit/clock.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Random } from '#kit/random.ts'
 import type { Egress } from './egress/decide.ts'
+import type { Need } from './ends.ts'
 import type { LineageKeys } from './lineage/key.ts'
 import { StateSum } from './lineage/state-sum.ts'
 import type { Trail } from './lineage/trail.ts'
+import { pause } from './pause.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { RelayStatus } from './relay-status.ts'
 import { type CheckpointResult, ITEMS_BYTES, writeCheckpoint } from './uplink/checkpoint.ts'
@@ -19,7 +21,7 @@ import { HEAD_BYTES } from './uplink/composer.ts'
 import type { HubLog, StreamInfo } from './uplink/ports.ts'
 import { bytesSince, checkpointDue, estimateCheckpoint, type Fit, fits } from './uplink/retention.ts'
 import type { LogSession } from './uplink/session.ts'
-import type { EtcdMember, KeyRange } from './watch/etcd.ts'
+import { EtcdFailure, type EtcdMember, type KeyRange } from './watch/etcd.ts'
 import { readPage, readState } from './watch/read-state.ts'
 
 export type CheckpointsDeps = {
@@ -42,7 +44,19 @@ export type CheckpointsOptions = {
   readonly newestCompleteBeginSeq: number
   /** Ranges with more keys are not read again only to keep their evidence fresh. */
   readonly maxStateKeys: number
+  readonly routine: RoutineRule
 }
+
+/** When a checkpoint is due besides the size of the log, and only if something changed since the last. 0: never. */
+export type RoutineRule = { readonly maxAgeMs: number; readonly maxRevisions: number }
+
+export type Answer =
+  /** `skips`: events between the position and the checkpoint were never seen. */
+  | { readonly kind: 'written'; readonly skips: boolean }
+  | { readonly kind: 'too-small'; readonly neededBytes: number; readonly maxBytes: number }
+  | { readonly kind: 'stopped' }
+
+export const newEpoch = (random: Random): Epoch => toHex(random.bytes(8)) as Epoch
 
 /** Sampled keys of an estimate, before a checkpoint has been counted. */
 const SAMPLE = 32
@@ -59,18 +73,34 @@ export class Checkpoints {
   /** Log bytes since the newest BEGIN that earlier sessions wrote. */
   #bytesBefore: number
   #stateReadAt = Number.NEGATIVE_INFINITY
+  /** Of the newest checkpoint, or of the start: what earlier agents wrote has an age nobody needs to know. */
+  #freshAt: number
+  #freshRevision: Revision
 
   constructor(options: CheckpointsOptions, deps: CheckpointsDeps) {
     this.#options = options
     this.#deps = deps
     this.#info = options.info
+    this.#freshAt = deps.clock.monotonic()
+    this.#freshRevision = deps.session.acked.revision
     this.#bytesBefore = bytesSince(options.info, options.newestCompleteBeginSeq)
   }
 
-  /** A routine one is due by size, or because the newest one was trimmed and a fresh reader finds none. */
+  /** A routine one is due by size, age or revisions, or because the newest was trimmed and a fresh reader finds none. */
   get isDue(): boolean {
-    if (this.#deps.session.newestCompleteBeginSeq < this.#info.firstSeq) return true
-    return checkpointDue(this.#info, this.#bytes, this.#bytesBefore + this.#deps.session.bytesSinceBegin)
+    const { session } = this.#deps
+    if (session.newestCompleteBeginSeq < this.#info.firstSeq || this.#isOld) return true
+    return checkpointDue(this.#info, this.#bytes, this.#bytesBefore + session.bytesSinceBegin)
+  }
+
+  get #isOld(): boolean {
+    const { clock, session } = this.#deps
+    const { maxAgeMs, maxRevisions } = this.#options.routine
+    const ahead = revisionDistance(session.acked.revision, this.#freshRevision)
+    if (ahead <= 0) return false
+    return (
+      (maxRevisions > 0 && ahead >= maxRevisions) || (maxAgeMs > 0 && clock.monotonic() - this.#freshAt >= maxAgeMs)
+    )
   }
 
   /** Whether the stream can hold what it must; asks the hub for its limits anew. */
@@ -118,6 +148,8 @@ export class Checkpoints {
     this.#bytes = result.bytes
     this.#bytesBefore = 0
     this.#stateReadAt = clock.monotonic()
+    this.#freshAt = this.#stateReadAt
+    this.#freshRevision = result.revision
     status.epoch = plan.epoch
     const seconds = (clock.monotonic() - startedAt) / 1000
     counters.checkpoint(plan.reason, result, seconds)
@@ -129,6 +161,31 @@ export class Checkpoints {
       })
     }
     return result
+  }
+
+  /**
+   * The checkpoint that `need` calls for, at etcd's head; a policy change is answered at the position itself, where no
+   * event is skipped. Starts over when compaction overtakes the pinned revision.
+   */
+  async answer(member: EtcdMember, need: Need, signal: AbortSignal): Promise<Answer> {
+    const { clock, random, logger, session } = this.#deps
+    let skips = need.reason !== 'policy'
+    for (let attempt = 0; ; attempt++) {
+      const fit = await this.room(member)
+      if (!fit.fits) return { kind: 'too-small', neededBytes: fit.neededBytes, maxBytes: fit.maxBytes }
+      const head = await member.head(this.#options.range)
+      const epoch = need.reason === 'epoch' ? newEpoch(random) : session.epoch
+      const pinned = skips ? head.revision : 'position'
+      try {
+        await this.write(member, { reason: need.reason, epoch, pinned, skips }, signal)
+        return { kind: 'written', skips }
+      } catch (e) {
+        if (!(e instanceof EtcdFailure) || e.kind !== 'compacted') throw e
+        skips = true
+        logger.warn('compaction overtook the checkpoint', { attempt })
+        if (!(await pause(clock, Math.min(100 * 2 ** attempt, 10_000), signal))) return { kind: 'stopped' }
+      }
+    }
   }
 
   /** Keeps a quiet range provable: compaction will remove its last events, but not its state. */

@@ -45,6 +45,18 @@ const logFields = {
     .optional(),
 }
 
+const massFields = (done: string, fallback: 'annotate' | 'hold') => ({
+  maxKeys: z
+    .int()
+    .min(0)
+    .default(0)
+    .describe(`more keys than this ${done} within the window call for the action; 0: never`),
+  action: z
+    .enum(['annotate', 'delay', 'hold'])
+    .default(fallback)
+    .describe('annotate: count and log; delay: wait a little; hold: stop before it until it is released'),
+})
+
 const moreLogs = z
   .array(z.strictObject({ ...logFields, etcd: z.strictObject(etcdFields) }))
   .default([])
@@ -165,6 +177,53 @@ const schema = z.strictObject({
         .describe('least time between resyncs caused by suspicious events'),
     })
     .prefault({}),
+  checkpoint: z
+    .strictObject({
+      maxAge: duration({ min: 0 })
+        .default(24 * 60 * MINUTE_MS)
+        .describe('a changed log gets a fresh routine checkpoint after this; 0: by size alone'),
+      maxRevisions: z
+        .int()
+        .min(0)
+        .default(0)
+        .describe('and after this many revisions of the store; 0: by age and size alone'),
+    })
+    .prefault({}),
+  hooks: z
+    .strictObject({
+      window: z
+        .int()
+        .min(1)
+        .max(100_000)
+        .default(1_000)
+        .describe('revisions of the store over which changed keys are counted'),
+      onCreate: z
+        .strictObject({
+          preCheck: z
+            .boolean()
+            .default(true)
+            .describe('keys outside the range, foreign revisions and duplicates are answered by a checkpoint'),
+          ...massFields('created', 'annotate'),
+        })
+        .prefault({}),
+      onUpdate: z
+        .strictObject({
+          ...massFields('updated', 'annotate'),
+          hotKey: z
+            .int()
+            .min(0)
+            .default(500)
+            .describe('updates of one key within the window that are noted as an anti-pattern; 0: never'),
+        })
+        .prefault({}),
+      onDelete: z.strictObject(massFields('deleted', 'hold')).prefault({}),
+      holdFor: duration({ min: 0 })
+        .default(15 * MINUTE_MS)
+        .describe('a hold nobody releases ends after this, and everything follows; 0: it waits for an operator'),
+      delayFor: duration({ min: 100, max: MINUTE_MS }).default(5_000).describe('how long the action delay waits'),
+    })
+    .prefault({})
+    .describe('guards that look at every revision before it is relayed; they can stop the relay, never drop a change'),
   logs: moreLogs,
   breaker: breakerSection,
   tracing: tracingSection({

@@ -13,8 +13,13 @@ export type LocalEnd =
   | { readonly kind: 'unknown-previous' }
   /** Events arrived that do not fit together. */
   | { readonly kind: 'suspicious' }
+  /** A hook stopped the road before a revision; it is read again once the hold is over. */
+  | { readonly kind: 'held' }
 
 export type Need = { readonly reason: Exclude<CheckpointReason, 'routine'>; readonly why: string }
+
+/** A hold released as a resync: nobody is shown what was held. */
+export const LEFT_OUT: Need = { reason: 'gap', why: 'what a hook held is left out' }
 
 /** What the log itself calls for before anything new may be appended. */
 export function needOfTail(tail: Tail, configHash: string): Need | undefined {
@@ -51,6 +56,7 @@ export function needAfter(end: LocalEnd): Need | undefined {
     case 'deaf':
     case 'stale':
     case 'stopped':
+    case 'held':
       return undefined
     default: {
       const never: never = end

@@ -7,6 +7,7 @@ import type { Clock } from '#kit/clock.ts'
 import type { Egress } from './egress/decide.ts'
 import type { ChangedRevision } from './egress/change.ts'
 import type { LocalEnd } from './ends.ts'
+import type { Hooks } from './hooks/hooks.ts'
 import type { DigestRing } from './lineage/digest.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { RelayStatus } from './relay-status.ts'
@@ -27,6 +28,7 @@ export type IntakeDeps = {
   readonly session: LogSession
   readonly egress: Egress
   readonly heard: DigestRing
+  readonly hooks: Hooks
   readonly status: RelayStatus
   readonly counters: RelayCounters
 }
@@ -87,7 +89,11 @@ export class Intake {
   }
 
   #relay(source: ChangedRevision): LocalEnd | undefined {
-    const { clock, session, egress, heard, status, counters } = this.#deps
+    const { clock, session, egress, heard, hooks, status, counters } = this.#deps
+    // Before anything remembers it: what is held comes a second time.
+    const admission = hooks.admit(source, session.epoch)
+    if (admission === 'held') return { kind: 'held' }
+    if (admission === 'suspect' && this.#mayResync()) return { kind: 'suspicious' }
     const breaks = this.#continuity.check(source)
     if (breaks.length > 0) {
       counters.broken(breaks)

@@ -29,7 +29,7 @@ const stray = metrics.counter({
   maxSeries: 64,
 })
 
-await runService(
+void runService(
   {
     logger,
     deadlineMs: config.process.stopDeadline,

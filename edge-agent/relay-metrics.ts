@@ -6,6 +6,7 @@ import type { Clock } from '#kit/clock.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { BoundCounter, Family, Metrics } from '#kit/metrics.ts'
 import type { CheckpointReason } from '#protocol/log/entry.ts'
+import type { Finding } from './hooks/guards.ts'
 import type { CheckpointResult } from './uplink/checkpoint.ts'
 import type { AppendedEntry } from './uplink/session.ts'
 import type { Break } from './watch/continuity.ts'
@@ -69,6 +70,14 @@ export function declareAgentMetrics(metrics: Metrics) {
       help: 'The phase the relay is in: 1 for the present one.',
       labels: ['cluster', 'phase'],
     }),
+    antipatterns: by(
+      'antipatterns_total',
+      'Patterns the hooks noticed in what was written to etcd, by pattern.',
+      'pattern',
+    ),
+    holds: by('holds_total', 'Times a hook stopped the relay before a revision, by hook.', 'hook'),
+    releases: by('hold_releases_total', 'Ends of such holds, by who or what ended them.', 'by'),
+    holding: gauge('holding', 'Whether a hook holds the relay until somebody releases it: 1 or 0. Alert on it.'),
     egress: by('egress_total', 'Egress decisions, by outcome.', 'outcome'),
   }
 }
@@ -125,6 +134,9 @@ export function bindCounters(metrics: AgentMetrics, cluster: string, logger: Log
     sessionEnded: (cause: string) => bound(metrics.sessionEnds, 'cause', cause).inc(),
     voids: (count: number) => metrics.voids.with(one).inc(count),
     paused: () => metrics.pauses.with(one).inc(),
+    found: ({ pattern }: Finding) => bound(metrics.antipatterns, 'pattern', pattern).inc(),
+    held: (hook: string) => bound(metrics.holds, 'hook', hook).inc(),
+    released: (who: string) => bound(metrics.releases, 'by', who).inc(),
   }
 }
 

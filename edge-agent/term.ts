@@ -2,8 +2,6 @@
 // Owns: the order of attaching, checkpoints and feeding; back-pressure; bookmarks; when a term is over.
 // Refuses: reading the tail and leadership (relay.ts). A term ends with its session; etcd's trouble never ends it.
 
-import { toHex } from '#protocol/bytes.ts'
-import type { Epoch } from '#protocol/log/entry.ts'
 import { compareRevisions, REVISION_ZERO } from '#protocol/revision.ts'
 import type { Clock } from '#kit/clock.ts'
 import type { Logger } from '#kit/logger.ts'
@@ -17,11 +15,13 @@ import {
   feedAfter,
   learn,
   type MemberFacts,
+  tryOut,
 } from './attach.ts'
-import { Checkpoints } from './checkpoints.ts'
+import { Checkpoints, type CheckpointsOptions, newEpoch } from './checkpoints.ts'
 import { Egress, type Filter } from './egress/decide.ts'
 import { identityOf, type PolicyInForce } from './egress/policy.ts'
-import { causeOf, describeEnd, isRefusal, type LocalEnd, type Need, needAfter, needOfTail } from './ends.ts'
+import { causeOf, describeEnd, isRefusal, LEFT_OUT, type LocalEnd, type Need, needAfter, needOfTail } from './ends.ts'
+import type { Hooks } from './hooks/hooks.ts'
 import { Intake, type IntakeOptions } from './intake.ts'
 import { DigestRing } from './lineage/digest.ts'
 import { Trail } from './lineage/trail.ts'
@@ -39,21 +39,21 @@ import type { Endpoints } from './watch/endpoints.ts'
 import { EtcdFailure, type EtcdMember } from './watch/etcd.ts'
 import type { Feed, FeedEnd } from './watch/feed.ts'
 
-export type TermOptions = IntakeOptions & {
-  readonly attach: Omit<AttachOptions, 'prevValues' | 'framing'>
-  readonly prefixes: Filter['prefixes']
-  readonly agentId: string
-  readonly configHash: string
-  readonly window: WindowLimits
-  readonly ackTimeoutMs: number
-  readonly progress: { readonly maxRevisions: number; readonly maxMs: number }
-  readonly markEveryMs: number
-  /** Waiting and in flight together; above it the watch is paused. */
-  readonly maxHeldBytes: number
-  readonly maxStateKeys: number
-  /** Without an event for this long the evidence of the whole state is kept fresh. */
-  readonly quietMs: number
-}
+export type TermOptions = IntakeOptions &
+  Pick<CheckpointsOptions, 'maxStateKeys' | 'routine'> & {
+    readonly attach: Omit<AttachOptions, 'prevValues' | 'framing'>
+    readonly prefixes: Filter['prefixes']
+    readonly agentId: string
+    readonly configHash: string
+    readonly window: WindowLimits
+    readonly ackTimeoutMs: number
+    readonly progress: { readonly maxRevisions: number; readonly maxMs: number }
+    readonly markEveryMs: number
+    /** Waiting and in flight together; above it the watch is paused. */
+    readonly maxHeldBytes: number
+    /** Without an event for this long the evidence of the whole state is kept fresh. */
+    readonly quietMs: number
+  }
 
 export type TermDeps = {
   readonly clock: Clock
@@ -62,6 +62,7 @@ export type TermDeps = {
   readonly hub: HubLog
   readonly endpoints: Endpoints
   readonly connect: (endpoint: string) => EtcdMember
+  readonly hooks: Hooks
   readonly status: RelayStatus
   readonly counters: RelayCounters
   readonly traces?: EntryTracer | undefined
@@ -96,7 +97,7 @@ export class Term {
   #timer: Disposable | undefined
 
   constructor(options: TermOptions, deps: TermDeps, tail: Tail, policy: PolicyInForce) {
-    const { clock, random, logger, hub, status, counters } = deps
+    const { clock, random, logger, hub, status, counters, hooks } = deps
     const { keys, range } = options.attach
     this.#options = options
     this.#deps = deps
@@ -130,9 +131,9 @@ export class Term {
       },
     )
     const shared = { clock, random, logger, hub, status, counters, session: this.#session, egress: this.#egress }
-    this.#intake = new Intake(options, { ...shared, heard: this.#heard })
+    this.#intake = new Intake(options, { ...shared, heard: this.#heard, hooks })
     this.#checkpoints = new Checkpoints(
-      { range, maxEntryBytes, info: tail.info, newestCompleteBeginSeq, maxStateKeys: options.maxStateKeys },
+      { ...options, range, maxEntryBytes, info: tail.info, newestCompleteBeginSeq },
       { ...shared, trail: this.#trail, keys },
     )
     this.#upkeep = new Upkeep(
@@ -167,6 +168,10 @@ export class Term {
     this.#stop.abort()
   }
 
+  /** Begins the watch anew with the credentials now in force, once they have served; rejects, with all as it was. */
+  renew = (): Promise<void> =>
+    tryOut(this.#deps.connect, this.#deps.status.endpoint, this.#options.attach.range).then(() => this.#feed?.stop())
+
   async run(signal: AbortSignal): Promise<TermEnd> {
     const onAbort = (): void => this.end({ kind: 'closed' })
     signal.addEventListener('abort', onAbort, { once: true })
@@ -188,17 +193,28 @@ export class Term {
   async #attachLoop(): Promise<void> {
     const { clock, endpoints, random, counters } = this.#deps
     while (!this.#stop.signal.aborted) {
+      if (!(await this.#free())) return
       const { endpoint, waitMs } = endpoints.next(() => random.next())
       if (!(await pause(clock, waitMs, this.#stop.signal))) return
       const startedAt = clock.monotonic()
       counters.attaching(endpoint)
       const end = await this.#onEndpoint(endpoint)
       if (end === undefined || this.#stop.signal.aborted) return
+      if (end.kind === 'held' || end.kind === 'stopped') continue
       const livedMs = clock.monotonic() - startedAt
       this.#report(endpoint, end, livedMs)
       // A refusal is answered by a fresh token once, at the same member; a second one in a row is real.
       endpoints.ended(livedMs, isRefusal(end) && endpoints.failures === 0)
     }
+  }
+
+  /** Nothing is attached and no checkpoint begun while a hook holds: either would show what is being held back. */
+  async #free(): Promise<boolean> {
+    const { clock, hooks, status } = this.#deps
+    if (hooks.hold !== undefined) status.enter('held', clock.monotonic(), hooks.reason)
+    if (!(await hooks.free(this.#stop.signal))) return false
+    if (hooks.skipping && this.#need?.reason !== 'epoch') this.#need = LEFT_OUT
+    return true
   }
 
   /** Undefined when the session is over. */
@@ -293,7 +309,7 @@ export class Term {
         this.#trail.identify(facts.head)
       },
       onOutputs: (outputs) => {
-        if (this.#localEnd !== undefined || this.#stop.signal.aborted) return
+        if (this.#localEnd !== undefined || this.#stop.signal.aborted || this.#deps.hooks.skipping) return
         this.#localEnd = this.#intake.take(outputs)
         this.#session.flush()
         if (this.#localEnd !== undefined) this.#feed?.stop()
@@ -341,37 +357,19 @@ export class Term {
 
   /** False when the hub has no room for it; the term is over then. */
   async #checkpoint(member: EtcdMember, need: Need): Promise<boolean> {
-    const { clock, random, status, logger } = this.#deps
+    const { clock, status } = this.#deps
     status.enter('checkpoint', clock.monotonic(), need.why)
     status.checkpointReason = need.reason
     // What was offered is complete and proven: it goes out before the checkpoint that replaces what follows.
     await this.#session.settled()
-    // At the position itself no event is skipped; only a policy change can be answered there.
-    let skips = need.reason !== 'policy'
-    for (let attempt = 0; ; attempt++) {
-      const fit = await this.#checkpoints.room(member)
-      if (!fit.fits) {
-        this.end({ kind: 'too-small', neededBytes: fit.neededBytes, maxBytes: fit.maxBytes })
-        return false
-      }
-      const head = await member.head(this.#options.attach.range)
-      const epoch = need.reason === 'epoch' ? newEpoch(random) : this.#session.epoch
-      const pinned = skips ? head.revision : 'position'
-      try {
-        await this.#checkpoints.write(member, { reason: need.reason, epoch, pinned, skips }, this.#stop.signal)
-        break
-      } catch (e) {
-        if (!(e instanceof EtcdFailure) || e.kind !== 'compacted') throw e
-        // Compaction overtook the pinned revision: start over at a newer one.
-        skips = true
-        logger.warn('compaction overtook the checkpoint', { attempt })
-        if (!(await pause(clock, Math.min(100 * 2 ** attempt, 10_000), this.#stop.signal))) return false
-      }
-    }
+    const answer = await this.#checkpoints.answer(member, need, this.#stop.signal)
+    if (answer.kind === 'too-small') this.end(answer)
+    if (answer.kind !== 'written') return false
     await this.#session.settled()
-    if (skips) {
+    if (answer.skips) {
       this.#heard.clear()
       this.#intake.forget()
+      this.#deps.hooks.skipped()
     }
     return true
   }
@@ -392,8 +390,7 @@ export class Term {
       if (mark !== undefined) hub.publishMark(mark)
     }
     if (status.phase === 'live') this.#upkeep.tick(now)
+    if (status.phase === 'held') this.#upkeep.tickHeld(now)
     this.#timer = clock.setTimeout(() => this.#tick(), TICK_MS)
   }
 }
-
-export const newEpoch = (random: Random): Epoch => toHex(random.bytes(8)) as Epoch

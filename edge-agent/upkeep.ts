@@ -34,12 +34,14 @@ export type UpkeepDeps = {
 
 /** Abandoned upkeep is not tried again at once. */
 const RETRY_MS = 5_000
+const HELD_LOOK_MS = 2_000
 
 export class Upkeep implements Disposable {
   readonly #options: UpkeepOptions
   readonly #deps: UpkeepDeps
   #prober: EtcdMember | undefined
   #busy = false
+  #lastLookAt = Number.NEGATIVE_INFINITY
 
   constructor(options: UpkeepOptions, deps: UpkeepDeps) {
     this.#options = options
@@ -68,6 +70,14 @@ export class Upkeep implements Disposable {
     const { checkpoints, status } = this.#deps
     if (this.#busy) return
     if (checkpoints.isDue || now - status.lastEventAt >= this.#options.quietMs) void this.#work()
+  }
+
+  /** While held nothing is watched; how far etcd has gone meanwhile is still told. */
+  tickHeld(now: number): void {
+    const { status } = this.#deps
+    if (now - this.#lastLookAt < HELD_LOOK_MS || status.endpoint === '') return
+    this.#lastLookAt = now
+    this.probeHead(status.endpoint).catch(() => undefined)
   }
 
   [Symbol.dispose](): void {

@@ -1,14 +1,16 @@
 // What an operator can ask an agent over HTTP.
-// Owns: health checks per log, /debug/status, and who may read it.
-// Refuses: changing anything. /debug answers on loopback, or with the configured token, and nowhere else.
+// Owns: health checks per log, and /debug/status. /debug answers on loopback, or with the configured token (guard.ts).
+// Refuses: changing anything; what an operator may change stands in holds.ts.
 
-import { createHash, timingSafeEqual } from 'node:crypto'
 import type { Clock } from '#kit/clock.ts'
 import type { Health } from '#kit/http/health.ts'
-import type { Handler, HttpRequest, Router } from '#kit/http/router.ts'
+import type { Router } from '#kit/http/router.ts'
 import type { App, RunningLog } from '../app.ts'
+import { guarded, type GuardRule } from './guard.ts'
+import { mountHolds } from './holds.ts'
+import { mountInspection } from './inspect.ts'
 
-export type DebugOptions = { readonly clock: Clock; readonly token: string | undefined; readonly loopback: boolean }
+export type DebugOptions = GuardRule & { readonly clock: Clock }
 
 export function registerHealth(health: Health, app: App, stopping: AbortSignal): void {
   health.register('ready', 'stopping', () =>
@@ -29,6 +31,8 @@ export function registerHealth(health: Health, app: App, stopping: AbortSignal):
 }
 
 export function mountDebug(router: Router, app: App, options: DebugOptions): Router {
+  mountHolds(router, app.logs, options)
+  mountInspection(router, options, options.clock)
   return router.on(
     'GET',
     '/debug/status',
@@ -44,19 +48,7 @@ const json = (value: unknown) => ({
   body: `${JSON.stringify(value, null, 2)}\n`,
 })
 
-export function guarded(options: DebugOptions, handler: Handler): Handler {
-  return (request) =>
-    mayRead(options, request) ? handler(request) : { status: 403, body: 'give the admin token as a bearer token\n' }
-}
-
-function mayRead({ token, loopback }: DebugOptions, request: HttpRequest): boolean {
-  if (token === undefined) return loopback
-  const given = /^Bearer (.+)$/.exec(request.headers.authorization ?? '')?.[1] ?? ''
-  const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
-  return timingSafeEqual(digest(given), digest(token))
-}
-
-function describe({ cluster, status, relay, hub }: RunningLog, clock: Clock) {
+function describe({ cluster, status, relay, hub, hooks }: RunningLog, clock: Clock) {
   const { session, feed, egress } = relay.term ?? {}
   const now = clock.monotonic()
   const age = (at: number): number | null => (Number.isFinite(at) ? Math.round(now - at) : null)
@@ -104,5 +96,17 @@ function describe({ cluster, status, relay, hub }: RunningLog, clock: Clock) {
       ackMs: session === undefined ? null : Math.round(session.ackMs * 100) / 100,
     },
     egress: egress?.counts ?? null,
+    hold:
+      hooks.hold === undefined
+        ? null
+        : {
+            hook: hooks.hold.hook,
+            pattern: hooks.hold.pattern,
+            action: hooks.hold.action,
+            revision: hooks.hold.revision,
+            count: hooks.hold.count,
+            ageMs: age(hooks.hold.since),
+            endsInMs: hooks.hold.until === undefined ? null : Math.round(hooks.hold.until - now),
+          },
   }
 }
