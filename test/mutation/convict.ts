@@ -35,14 +35,14 @@ export async function acquit(mutation: Mutation, t: TestContext): Promise<void> 
 }
 
 async function trial(
-  { name, scenario: wanted, etcd }: Mutation,
+  { name, scenario: wanted, etcd, rounds = 1 }: Mutation,
   { settleWithinMs, node }: { readonly settleWithinMs?: number; readonly node?: object },
 ) {
   const scenario = SCENARIOS.find((one) => one.name === wanted)
   assert.ok(scenario, `no scenario ${wanted}`)
   const options = {
     seed: 7_000 + MUTATIONS.findIndex((one) => one.name === name),
-    rounds: 1,
+    rounds,
     ...(settleWithinMs === undefined ? {} : { settleWithinMs }),
     stack: { ...(etcd === undefined ? {} : { etcd: { version: etcd } }), ...(node === undefined ? {} : { node }) },
   }
