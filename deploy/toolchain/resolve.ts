@@ -34,7 +34,7 @@ export interface ResolveOptions {
   readonly env?: NodeJS.ProcessEnv
   /** Root of the checkout; default: this one. */
   readonly root?: string
-  /** Exactly this version instead of the pinned one (a compatibility test); only the release or a package can serve it. */
+  /** Exactly this version instead of the pinned one (a compatibility test); those pinned here are built, others come from the release or a package. */
   readonly version?: string
 }
 
@@ -108,7 +108,7 @@ async function prepare(name: ToolName, options: ResolveOptions): Promise<Search>
   const spec = TOOLS[name]
   const env = options.env ?? process.env
   const root = options.root ?? fileURLToPath(new URL('../..', import.meta.url))
-  const moduleDir = join(root, 'deploy', 'toolchain')
+  const moduleDir = join(root, 'deploy', 'toolchain', spec.alsoPinned?.[options.version ?? ''] ?? '')
   const stateDir = join(root, '.deltawatch', 'toolchain')
   const pin = await pinOf(moduleDir, name, options.version ?? spec.version)
   const shared = env['DELTAWATCH_TOOL_CACHE'] ?? join(env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'deltawatch')
@@ -186,14 +186,13 @@ async function fromPath(search: Search, accept: Accept): Promise<Step> {
 type Maker = (search: Search, workDir: string) => Promise<string>
 
 const viaGo: Maker = async (search, workDir) => {
-  if (search.wanted !== undefined && search.wanted !== search.spec.version)
-    throw new Error(`only ${search.spec.version} is pinned`)
+  const { spec, wanted = spec.version } = search
+  if (wanted !== spec.version && spec.alsoPinned?.[wanted] === undefined)
+    throw new Error(`only ${[spec.version, ...Object.keys(spec.alsoPinned ?? {})].join(', ')} are pinned`)
   const go = await findGo(search.env)
   if (go.kind === 'absent') throw new Error(go.why)
-  search.progress.step(
-    `${search.spec.name} ${search.spec.version}: building with Go ${go.version} (once; about a minute)`,
-  )
-  return await buildWithGo(search.spec, { ...search, outputDir: workDir })
+  search.progress.step(`${spec.name} ${wanted}: building with Go ${go.version} (once; about a minute)`)
+  return await buildWithGo(spec, { ...search, outputDir: workDir })
 }
 
 const viaRelease: Maker = async (search, workDir) => {

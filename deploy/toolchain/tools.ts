@@ -17,6 +17,8 @@ export interface ToolSpec {
   readonly tolerated?: { readonly from: string; readonly verdict: string }
   /** Main package inside the pinned modules. */
   readonly goPackage: string
+  /** Other versions that Go can build, for compatibility tests, and the folder here that pins each. */
+  readonly alsoPinned?: Readonly<Record<string, string>>
   readonly release: ReleaseSpec
   readonly debian?: { readonly package: string; readonly path: string }
 }
@@ -49,6 +51,7 @@ export const TOOLS: Readonly<Record<ToolName, ToolSpec>> = {
     versionPattern: /etcd Version: (\d+\.\d+\.\d+\S*)/,
     supported: { from: '3.4.23', below: '3.8.0' },
     goPackage: 'go.etcd.io/etcd/server/v3',
+    alsoPinned: { '3.5.35': 'etcd-3.5', '3.6.16': 'etcd-3.6' },
     release: etcdRelease('etcd'),
     debian: { package: 'etcd-server', path: 'usr/bin/etcd' },
   },

@@ -12,7 +12,7 @@ import { retryWhenPortTaken, type Server, startServer } from './server.ts'
 import { startTcpProxy, type TcpProxy } from './tcp-proxy.ts'
 
 export interface EtcdOptions {
-  /** Exactly this version instead of the pinned one, such as the oldest supported 3.4.23. */
+  /** Exactly this version, such as the oldest supported 3.4.23; default: what DELTAWATCH_TEST_ETCD says, or the pinned one. */
   readonly version?: string
   readonly members?: 1 | 3
   /** Kept after dispose; default: a scratch directory that is removed. */
@@ -62,6 +62,12 @@ export function startEtcd(options: EtcdOptions = {}): Promise<Etcd> {
   return retryWhenPortTaken(() => start(options))
 }
 
+/** One version per line that tests are run against, beside the pinned one. */
+const LINES: Readonly<Record<string, string>> = { '3.4': '3.4.23', '3.5': '3.5.35', '3.6': '3.6.16' }
+
+const chosenVersion = (wanted: string | undefined): string | undefined =>
+  wanted === undefined || wanted === '' ? undefined : (LINES[wanted] ?? wanted)
+
 interface Plan {
   readonly name: string
   readonly clientPort: number
@@ -69,7 +75,8 @@ interface Plan {
 }
 
 async function start(options: EtcdOptions): Promise<Etcd> {
-  const tool = await resolveTool('etcd', options.version === undefined ? {} : { version: options.version })
+  const version = options.version ?? chosenVersion(process.env['DELTAWATCH_TEST_ETCD'])
+  const tool = await resolveTool('etcd', version === undefined ? {} : { version })
   await using stack = new AsyncDisposableStack()
   const root = options.dir ?? stack.use(await scratchDir('etcd')).path
   const plans: Plan[] = []
