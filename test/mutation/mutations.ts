@@ -82,7 +82,6 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
     scenario: 'restore-past',
     rules: ['Reliable', 'Complete', 'Bookmarkable'],
-    quick: true,
   },
   {
     name: 'message-id',
@@ -137,6 +136,7 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
     scenario: 'kill-agent',
     rules: ['Reliable', 'Bookmarkable', 'Complete'],
+    quick: true,
   },
   {
     name: 'half-a-transaction',
@@ -151,6 +151,7 @@ export const MUTATIONS: readonly Mutation[] = [
     ],
     scenario: 'fragments',
     rules: ['Atomic', 'Reliable', 'Complete'],
+    quick: true,
   },
 ]
 
