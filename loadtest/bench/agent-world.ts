@@ -40,8 +40,8 @@ export interface RunningAgent extends AsyncDisposable {
   readonly process: RunningProcess
   /** Milliseconds from the start of the process until it said it is ready. */
   readonly readyMs: number
-  /** Sum over the series of a metric. */
-  metric(name: string): Promise<number>
+  /** Sum over the series of a metric, or over those that carry a label of this value. */
+  metric(name: string, value?: string): Promise<number>
   /** Waits until everything written to etcd so far is acknowledged by the hub. */
   settled(): Promise<void>
 }
@@ -113,9 +113,9 @@ export class World implements AsyncDisposable {
       ],
       env: { PATH: '/usr/bin:/bin', HOME: '/nonexistent' },
     })
-    const metric = async (name: string): Promise<number> => {
+    const metric = async (name: string, value = ''): Promise<number> => {
       const text = await (await fetch(`${admin}/metrics`)).text()
-      const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) || line.startsWith(`${name} `))
+      const lines = text.split('\n').filter((line) => line.startsWith(`${name}{`) && line.includes(value))
       return lines.reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0)
     }
     const ready = async (): Promise<void> => {

@@ -169,25 +169,33 @@ async function checkpoint(): Promise<void> {
     await using agent = await world.agent(0)
     return await nextCheckpoint(agent, 0, 200_000)
   })()
-  // A routine checkpoint is due once the log outgrew half of what a stream of this size leaves beside two checkpoints.
-  const liveBytes = rate * (bytes + 120) * 12
-  await world.stream(Math.ceil(4.2 * first.bytes + 2.1 * liveBytes))
+  // As small as the agent accepts, which estimates generously: a routine checkpoint is due once the log has outgrown half of
+  // what the stream leaves beside two checkpoints.
+  await world.stream(Math.ceil(4.2 * 1.25 * first.bytes))
   await using agent = await world.agent(rtt)
+  await agent.settled()
   await using observer = await Observer.start(world)
-  const running = writer.write({ kind: 'pace', perSecond: rate, seconds: 100, bytes })
-  const began = nowUs() + WARM_SECONDS * 1e6
+  const live = { kind: 'pace', perSecond: rate, bytes } as const
+  await writer.write({ ...live, seconds: WARM_SECONDS })
+  const calm = nowUs()
+  await writer.write({ ...live, seconds })
+  const alone = await observer.observed({ from: calm, to: nowUs() })
   const since = agent.process.lineCount()
+  const begun = (): Promise<number> => agent.metric('deltawatch_agent_entries_total', '"snapshot-begin"')
+  const before = await begun()
+  while ((await begun()) === before) {
+    await writer.write({ kind: 'rush', ops: 100, inFlight: 4, seconds: 5, events: 5_000, bytes })
+  }
+  const running = writer.write({ ...live, seconds: 100 })
+  // What made it due drains first.
+  await sleep(500)
+  const from = nowUs()
   const routine = await nextCheckpoint(agent, since, 110_000)
-  const end = nowUs()
-  const start_ = end - routine.seconds * 1e6
-  await sleep(10_000)
+  const to = nowUs()
+  await sleep(1_000)
   writer.stop()
   await running
-  const beside = await observer.observed({ from: start_, to: end })
-  // Alone: before it began, or after it, whichever is longer.
-  const before = { from: began, to: start_ - 500_000 }
-  const calm = before.to - before.from > 6e6 ? before : { from: end + 1_000_000, to: end + 9_000_000 }
-  const alone = await observer.observed(calm)
+  const beside = await observer.observed({ from, to })
   const ratio = beside.hub.p99 / alone.hub.p99
   const row = (at: string, seen: typeof alone): Row => ({
     at,
