@@ -77,6 +77,9 @@ export const DEFAULT_DELIVERY: DeliveryOptions = {
   frameCacheBytes: 32 * 1024 * 1024,
 }
 
+/** Connections for requests that hold none for long: health, metrics, state pages, and refusals. */
+const UNCOUNTED = 1_024
+
 export async function openFront(options: FrontOptions, deps: FrontDeps): Promise<Front> {
   const { clock, policy } = deps
   const meters = sessionMetrics(deps.metrics)
@@ -141,7 +144,9 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
     listen: options.listen,
     router,
     logger: deps.logger,
-    maxConnections: options.limits.maxConnections,
+    // Beyond the limit a connection is answered and counted (admission.ts); beyond these it is dropped without a word.
+    maxConnections: options.limits.maxConnections + UNCOUNTED,
+    onBadRequest: (status) => meters.refused.with({ code: String(status) }).inc(),
     ...(proxied === undefined ? {} : { accept: proxied.accept }),
     headersTimeoutMs: options.limits.headersTimeoutMs,
     requestTimeoutMs: options.limits.headersTimeoutMs * 2,

@@ -29,6 +29,8 @@ export interface HttpServerOptions {
   readonly onUpgrade?: (message: IncomingMessage, socket: Duplex, head: Buffer) => void
   /** Sees every connection before HTTP does, for a header that comes first; it calls `serve` or destroys the socket. */
   readonly accept?: (socket: Socket, serve: (socket: Socket) => void) => void
+  /** Told the status of every request that was refused before it was one: 400, 408 (too slow) or 431 (headers too large). */
+  readonly onBadRequest?: (status: number) => void
   readonly maxBodyBytes?: number
   readonly maxConnections?: number
   readonly headersTimeoutMs?: number
@@ -75,6 +77,10 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   }
   server.maxConnections = options.maxConnections ?? DEFAULTS.maxConnections
   server.on('request', (message, response) => void answer(options, stopping.signal, message, response))
+  const { onBadRequest } = options
+  if (onBadRequest !== undefined) {
+    server.on('clientError', (error, socket) => refuseBroken(errorCode(error), socket as Socket, onBadRequest))
+  }
   server.on('upgrade', (message: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy())
     if (options.onUpgrade === undefined || stopping.signal.aborted) socket.destroy()
@@ -93,6 +99,22 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
     await new Promise<void>((resolve) => server.close(() => resolve()))
   }
   return { address: { host: address, port }, close, [Symbol.asyncDispose]: close }
+}
+
+const BROKEN: Readonly<Record<string, readonly [number, string]>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: [408, 'Request Timeout'],
+  HPE_HEADER_OVERFLOW: [431, 'Request Header Fields Too Large'],
+}
+
+/** What node:http answers by itself, and telling of it. */
+function refuseBroken(code: string, socket: Socket, tell: (status: number) => void): void {
+  if (code === 'ECONNRESET') return void socket.destroy()
+  const [status, text] = BROKEN[code] ?? [400, 'Bad Request']
+  tell(status)
+  // Behind bytes of an answer under way another answer would be read as part of it.
+  if (socket.bytesWritten > 0 || !socket.writable) return void socket.destroy()
+  socket.write(`HTTP/1.1 ${status} ${text}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n`)
+  socket.destroySoon()
 }
 
 function listen(server: ReturnType<typeof createServer>, at: { host: string; port: number }): Promise<void> {

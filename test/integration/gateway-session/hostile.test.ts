@@ -5,6 +5,8 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
 import { WebSocket } from 'ws'
+import { devAuthenticator } from '#gateway/auth/dev.ts'
+import type { Authenticator } from '#gateway/auth/principal.ts'
 import { FakeSource, FakeSources } from '#test/support/fake-source.ts'
 import { Client, clientFrame, rawUpgrade, startGateway, type TestGateway } from './gateway.ts'
 
@@ -161,10 +163,20 @@ test('connections per address, per subject, unauthenticated and in total are bou
     const first = await gateway.client()
     await gateway.client()
     await assert.rejects(gateway.client(), /429/)
+    assert.equal(await gateway.metric('deltawatch_connections_refused_total', { code: 'TooManyConnections' }), 1)
     first.ws.terminate()
     await first.closed
     while (gateway.front.admissions.total > 1) await new Promise((resolve) => setImmediate(resolve))
     await gateway.client()
+  }
+  {
+    await using gateway = await startGateway({ sources, limits: { maxConnections: 2 } })
+    await gateway.client()
+    await gateway.client()
+    await assert.rejects(gateway.client(), /503/)
+    assert.equal(await gateway.metric('deltawatch_connections_refused_total', { code: 'TooManyConnections' }), 1)
+    // Who only asks for its health is still answered.
+    assert.equal((await gateway.get('/readyz')).status, 200)
   }
   {
     await using gateway = await startGateway({ sources, limits: { maxPerSubject: 1 } })
@@ -173,11 +185,13 @@ test('connections per address, per subject, unauthenticated and in total are bou
     const second = await gateway.client({ hello: false })
     second.send({ type: 'hello', client: 'x', versions: [1], token: 'dev:anna:sz' })
     assert.equal((await second.closed).code, 4101)
+    assert.equal(await disconnects(gateway, 'TooManyConnections'), 1)
   }
   {
     await using gateway = await startGateway({ sources, limits: { maxUnauthenticated: 1 } })
     const stranger = await gateway.client({ hello: false })
     await assert.rejects(gateway.client({ hello: false }), /503/)
+    assert.equal(await gateway.metric('deltawatch_connections_refused_total', { code: 'Overloaded' }), 1)
     stranger.send({ type: 'hello', client: 'x', versions: [1] })
     await stranger.next('welcome')
     await gateway.client()
@@ -186,6 +200,7 @@ test('connections per address, per subject, unauthenticated and in total are bou
     await using gateway = await startGateway({ sources, limits: { maxUnauthenticatedPerAddress: 1 } })
     await gateway.client({ hello: false })
     await assert.rejects(gateway.client({ hello: false }), /429/)
+    assert.equal(await gateway.metric('deltawatch_connections_refused_total', { code: 'TooManyConnections' }), 1)
   }
   {
     await using gateway = await startGateway({ sources, limits: { connectsPerSecond: 2 } })
@@ -206,6 +221,41 @@ test('headers that never end do not hold a connection', { timeout: 30_000 }, asy
   socket.resume()
   await closeOf(socket)
   clearInterval(drip)
+  assert.equal(await gateway.metric('deltawatch_connections_refused_total', { code: '408' }), 1)
+  const large = await gateway.get('/readyz', { 'x-large': 'y'.repeat(20_000) })
+  assert.equal(large.status, 431)
+  assert.equal(await gateway.metric('deltawatch_connections_refused_total', { code: '431' }), 1)
+})
+
+test('frames that pile up while a token is checked end the connection', async () => {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  const dev = devAuthenticator('sz')
+  const authenticator: Authenticator = {
+    ...dev,
+    authenticate: async (token) => {
+      await promise
+      return dev.authenticate(token)
+    },
+  }
+  const sources = new FakeSources(new FakeSource())
+  await using gateway = await startGateway({ sources, authenticator, limits: { maxBacklog: 8 } })
+  const client = await gateway.client({ hello: false })
+  client.send(HELLO.toString())
+  for (let i = 0; i < 9; i++) client.send({ type: 'ping' })
+  assert.equal((await client.closed).code, 4100)
+  assert.equal(await disconnects(gateway, 'InboundRate'), 1)
+  resolve()
+})
+
+test('a peer that does not answer a close is cut off after its time', { timeout: 20_000 }, async () => {
+  const sources = new FakeSources(new FakeSource())
+  await using gateway = await startGateway({ sources, limits: { closeTimeoutMs: 400, helloTimeoutMs: 200 } })
+  const socket = await rawUpgrade(gateway.port)
+  socket.resume()
+  const began = performance.now()
+  await closeOf(socket)
+  assert.ok(performance.now() - began < 3_000)
+  assert.equal(await disconnects(gateway, 'HelloTimeout'), 1)
 })
 
 test('half-open peers are found by pings nobody answers', { timeout: 20_000 }, async () => {
