@@ -25,7 +25,9 @@ const etcdFields = {
     example: 'http://127.0.0.1:7501',
   }).describe('client endpoints of the members of one etcd cluster; never a grpc-proxy'),
   user: z.string().optional().describe('user name; read permission on the range suffices'),
-  password: secret().optional().describe('password of the user'),
+  password: secret()
+    .optional()
+    .describe('password of the user; this, the user and the files below are read anew at SIGHUP'),
   caFile: z.string().optional().describe('PEM file of the authorities that may sign the members'),
   certFile: z.string().optional().describe('PEM file of the client certificate'),
   keyFile: z.string().optional().describe('PEM file of the key of the client certificate'),
@@ -68,7 +70,7 @@ const schema = z.strictObject({
     ...etcdFields,
     keepalive: duration({ min: 1_000, max: 5 * MINUTE_MS })
       .default(5_000)
-      .describe("HTTP/2 ping interval; not below the server's --grpc-keepalive-min-time (5s)"),
+      .describe("HTTP/2 ping interval while a call lives; not below the server's --grpc-keepalive-min-time (5s)"),
     keepaliveTimeout: duration({ min: 200, max: MINUTE_MS })
       .default(2_000)
       .describe('a ping unanswered this long ends the connection'),
@@ -111,7 +113,7 @@ const schema = z.strictObject({
         .describe('progress is asked for after this much silence'),
       deafAfter: duration({ min: 200, max: 5 * MINUTE_MS })
         .default(3_500)
-        .describe('a question unanswered this long means a deaf watch'),
+        .describe('a question unanswered this long, with nothing arriving, means a deaf watch'),
       probeEvery: duration({ min: 200, max: 5 * MINUTE_MS })
         .default(5_000)
         .describe('interval of head reads through another endpoint'),
