@@ -8,7 +8,7 @@ import { SUBPROTOCOL, SUPPORTED_VERSIONS } from '../protocol/version.ts'
 import type { Context } from './context.ts'
 import { type Ended, type LinkInput, type LinkState, stepLink, wakeAt } from './core/link-state.ts'
 import { closedFor, type Notice } from './errors.ts'
-import type { SocketEvents, SocketLike } from './ports.ts'
+import { listen, type SocketEvents, type SocketLike, type Source } from './ports.ts'
 import type { Outgoing, Subscription, Wire } from './subscription.ts'
 import { TokenKeeper } from './token-keeper.ts'
 
@@ -33,6 +33,7 @@ export class Link implements Wire {
   /** Answers of hooks and sockets that belong to an earlier dial are ignored by this number. */
   #dial = 0
   #cancelWake: (() => void) | undefined
+  #unlisten: (() => void) | undefined
 
   constructor(host: LinkHost) {
     this.#host = host
@@ -73,9 +74,7 @@ export class Link implements Wire {
   // ---- Wire, for subscriptions
 
   send(frame: Outgoing): void {
-    const socket = this.#socket
-    if (socket === undefined || socket.readyState !== OPEN) return
-    socket.send(JSON.stringify(frame))
+    if (this.#socket?.readyState === OPEN) this.#socket.send(JSON.stringify(frame))
   }
 
   bind(subscription: Subscription, id: string, ch: number | undefined): void {
@@ -107,6 +106,10 @@ export class Link implements Wire {
   }
 
   #phaseChanged(before: LinkState, state: LinkState): void {
+    // Browsers and their workers tell when there is a network again; elsewhere nothing does.
+    if (before.phase === 'idle')
+      this.#unlisten = listen(globalThis as Source, 'online', () => this.#input({ kind: 'online' }))
+    if (state.phase === 'closed') this.#unlisten?.()
     if (before.phase === 'open') {
       this.#token.stop()
       this.#ids.clear()
@@ -133,7 +136,7 @@ export class Link implements Wire {
     this.#cancelWake?.()
     this.#cancelWake = undefined
     if (due === undefined) return
-    this.#cancelWake = this.#context.clock.after(Math.max(0, due - this.#context.clock.now()), () => {
+    this.#cancelWake = this.#context.clock.after(due - this.#context.clock.now(), () => {
       this.#cancelWake = undefined
       this.#input({ kind: 'tick' })
     })
@@ -234,7 +237,7 @@ export class Link implements Wire {
         const { session, heartbeatMs, dev } = frame
         this.#host.fleet(frame)
         this.#token.plan()
-        this.#input({ kind: 'welcomed', session, heartbeatMs, dev: dev === true })
+        this.#input({ kind: 'welcomed', open: { session, heartbeatMs, dev: dev === true } })
         return
       }
       case 'error': {

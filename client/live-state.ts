@@ -37,11 +37,11 @@ export type LiveStateHost = {
 
 type Known = {
   state: ClusterState | 'denied' | 'unknown'
-  place: { readonly epoch: string; readonly revision: string } | undefined
-  provedAt: number | undefined
-  resyncing: boolean
+  place?: { readonly epoch: string; readonly revision: string } | undefined
+  provedAt?: number
+  resyncing?: boolean
   /** `ready` waits for its first snapshot. */
-  awaited: boolean
+  awaited?: boolean
 }
 
 const OUT: readonly string[] = ['removed', 'denied']
@@ -62,12 +62,8 @@ export class LiveState {
   constructor(host: LiveStateHost) {
     this.#host = host
     this.#differences = new Listeners(host.context)
-    const ready = Promise.withResolvers<void>()
-    const closed = Promise.withResolvers<WatchError | undefined>()
-    this.ready = ready.promise
-    this.closed = closed.promise
-    this.#setReady = ready.resolve
-    this.#setClosed = closed.resolve
+    ;({ promise: this.ready, resolve: this.#setReady } = Promise.withResolvers<void>())
+    ;({ promise: this.closed, resolve: this.#setClosed } = Promise.withResolvers<WatchError | undefined>())
   }
 
   /** Clusters with entries, or of which something is known. */
@@ -171,7 +167,7 @@ export class LiveState {
 
   #checkReady(): void {
     if (this.#stage !== 'begun') return
-    for (const { awaited } of this.#known.values()) if (awaited) return
+    for (const { awaited } of this.#known.values()) if (awaited === true) return
     this.#stage = 'ready'
     this.#setReady()
   }
@@ -184,7 +180,7 @@ export class LiveState {
   #of(cluster: string): Known {
     let known = this.#known.get(cluster)
     if (known === undefined) {
-      known = { state: 'unknown', place: undefined, provedAt: undefined, resyncing: false, awaited: false }
+      known = { state: 'unknown' }
       this.#known.set(cluster, known)
     }
     return known

@@ -70,7 +70,7 @@ const bad = (what: string): WatchError => new WatchError('client.bad-option', wh
 /** Throws {@link WatchError} `client.bad-option`. */
 export function settle(options: DeltaWatchOptions, notice: Context['notice']): Context {
   const found = options.WebSocket ?? (globalThis as { WebSocket?: SocketConstructor }).WebSocket
-  if (found === undefined) throw bad('WebSocket: this platform has none; pass a constructor, or use Node >= 22')
+  if (found === undefined) throw bad('WebSocket: this platform has none; pass one')
   const { app, token } = options
   const context = {
     url: gatewayUrl(options.url),
@@ -99,7 +99,7 @@ function gatewayUrl(given: string | URL): string {
   try {
     url = new URL(given)
   } catch {
-    throw bad(`url: "${String(given)}" is not a URL; write e.g. ws://127.0.0.1:7400/v1/watch`)
+    throw bad(`url: "${String(given)}" is not a URL; write e.g. wss://host/v1/watch`)
   }
   url.protocol = url.protocol.replace(/^http/, 'ws')
   if (!/^wss?:$/.test(url.protocol)) throw bad(`url: "${url.protocol}" is neither ws: nor wss:`)

@@ -1,5 +1,6 @@
 // What the client needs of its platform, as small as it is used.
-// Owns: the socket and clock ports, the clock every platform has, and listening to an AbortSignal. Refuses: everything else of a platform.
+// Owns: the socket and clock ports, the clock every platform has, and listening to an AbortSignal and for the network.
+// Refuses: everything else of a platform.
 
 export type SocketEvents = {
   readonly open: unknown
@@ -22,7 +23,7 @@ export interface ClientClock {
   now(): number
   /** Milliseconds since 1970; for expiry times only. */
   wall(): number
-  /** Calls `fn` once after at least `ms`; the result cancels. */
+  /** Calls `fn` once after at least `ms`, which may be negative; the result cancels. */
   after(ms: number, fn: () => void): () => void
 }
 
@@ -38,9 +39,17 @@ export const platformClock = (): ClientClock => ({
   },
 })
 
+export type Source = { readonly addEventListener?: Listening; readonly removeEventListener?: Listening }
+type Listening = (type: string, fn: () => void) => void
+
+/** Calls `fn` on each event of a source that tells of such events; the result stops listening. */
+export function listen(source: Source | undefined, type: string, fn: () => void): () => void {
+  source?.addEventListener?.(type, fn)
+  return () => source?.removeEventListener?.(type, fn)
+}
+
 /** Calls `fn` when `signal` aborts, in a moment if it already has; the result stops listening. */
 export function onAbort(signal: AbortSignal | undefined, fn: () => void): () => void {
-  signal?.addEventListener('abort', fn)
   if (signal?.aborted === true) queueMicrotask(fn)
-  return () => signal?.removeEventListener('abort', fn)
+  return listen(signal, 'abort', fn)
 }

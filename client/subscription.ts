@@ -4,6 +4,7 @@
 
 import type { Cursor } from '../protocol/cursor.ts'
 import type { ClientFrame, ErrorFrame, WatchFrame } from '../protocol/frames.ts'
+import type { ClusterId } from '../protocol/subjects.ts'
 import type { Context } from './context.ts'
 import { retryDelay } from './core/backoff.ts'
 import type { Beginning } from './core/changes.ts'
@@ -170,8 +171,7 @@ export class Subscription {
     const own = this.vector.resume(this.options.start).start !== this.options.start.start
     if (code !== Refused.BadCursor || !own) return this.end(error)
     // A gateway of another version may not read a cursor that this client folded. A snapshot is always understood.
-    this.#say('violation', `${message}; asking again for a snapshot`)
-    for (const cluster of this.#fold.clusters()) for (const folded of this.#fold.broken(cluster)) this.#take(folded)
+    this.#startOver(message, this.#fold.clusters())
     this.#askIn(this.#nextDelay())
   }
 
@@ -184,9 +184,13 @@ export class Subscription {
     if (error instanceof WatchError) return this.end(error)
     // Not about one cluster, or not a violation at all: the connection as a whole is not to be trusted.
     if (!(error instanceof Violation) || error.cluster === undefined) throw error
-    this.#say('violation', `${error.message}; asking again for a snapshot`)
-    for (const folded of this.#fold.broken(error.cluster)) this.#take(folded)
+    this.#startOver(error.message, [error.cluster])
     this.#leave(this.#nextDelay())
+  }
+
+  #startOver(why: string, clusters: readonly ClusterId[]): void {
+    this.#say('violation', `${why}; asking again for a snapshot`)
+    for (const cluster of clusters) this.#take(this.#fold.broken(cluster))
   }
 
   #leave(waitMs: number): void {

@@ -30,8 +30,8 @@ export class TokenKeeper {
 
   /** The gateway took the refreshed token. `expiresAt` is RFC 3339. */
   accepted(expiresAt: string | undefined): void {
-    const told = expiresAt === undefined ? Number.NaN : Date.parse(expiresAt)
-    if (!Number.isNaN(told)) this.#expiresAt = told
+    // NaN, which is falsy, when it was not told or is no time.
+    this.#expiresAt = Date.parse(expiresAt ?? '') || this.#expiresAt
     this.plan()
   }
 

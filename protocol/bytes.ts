@@ -78,40 +78,35 @@ export function decodeUtf8(bytes: Uint8Array, start = 0, end = bytes.length): st
   return text
 }
 
-const STANDARD = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'
-const URL_SAFE = `${STANDARD.slice(0, 62)}-_`
-const reverse = (alphabet: string): Int8Array => {
-  const table = new Int8Array(128).fill(-1)
-  for (let i = 0; i < 64; i++) table[alphabet.charCodeAt(i)] = i
-  return table
-}
-const FROM_STANDARD = /* @__PURE__ */ reverse(STANDARD)
-const FROM_URL_SAFE = /* @__PURE__ */ reverse(URL_SAFE)
+const COMMON = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789'
+const STANDARD = `${COMMON}+/`
+const URL_SAFE = `${COMMON}-_`
 
-const encode = (bytes: Uint8Array, alphabet: string, pad: boolean): string => {
+/** Unpadded. */
+const encode = (bytes: Uint8Array, alphabet: string): string => {
   let text = ''
-  for (let i = 0; i < bytes.length; i += 3) {
-    const a = bytes[i] as number
-    const b = bytes[i + 1]
-    const c = bytes[i + 2]
-    text += alphabet[a >> 2] as string
-    text += alphabet[((a & 3) << 4) | ((b ?? 0) >> 4)] as string
-    text += b === undefined ? (pad ? '=' : '') : (alphabet[((b & 15) << 2) | ((c ?? 0) >> 6)] as string)
-    text += c === undefined ? (pad ? '=' : '') : (alphabet[c & 63] as string)
+  let pending = 0
+  let bits = 0
+  for (const byte of bytes) {
+    pending = (pending << 8) | byte
+    for (bits += 8; bits >= 6; ) {
+      bits -= 6
+      text += alphabet[(pending >> bits) & 63] as string
+    }
+    pending &= 63
   }
-  return text
+  return bits === 0 ? text : text + (alphabet[(pending << (6 - bits)) & 63] as string)
 }
 
 /** Strict: rejects foreign characters, impossible lengths and spare bits, so that every byte string has one spelling. */
-const decode = (text: string, table: Int8Array): Uint8Array | undefined => {
+const decode = (text: string, alphabet: string): Uint8Array | undefined => {
   if (text.length % 4 === 1) return undefined
   const bytes = new Uint8Array(Math.floor((text.length * 3) / 4))
   let pending = 0
   let bits = 0
   let at = 0
   for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    const six = code < 128 ? (table[code] as number) : -1
+    const six = alphabet.indexOf(text[i] as string)
     if (six < 0) return undefined
     pending = (pending << 6) | six
     bits += 6
@@ -124,14 +119,17 @@ const decode = (text: string, table: Int8Array): Uint8Array | undefined => {
   return pending === 0 ? bytes : undefined
 }
 
-export const toBase64 = (bytes: Uint8Array): string => encode(bytes, STANDARD, true)
-export const toBase64Url = (bytes: Uint8Array): string => encode(bytes, URL_SAFE, false)
-export const fromBase64Url = (text: string): Uint8Array | undefined => decode(text, FROM_URL_SAFE)
+export const toBase64 = (bytes: Uint8Array): string => {
+  const text = encode(bytes, STANDARD)
+  return text.padEnd(Math.ceil(text.length / 4) * 4, '=')
+}
+export const toBase64Url = (bytes: Uint8Array): string => encode(bytes, URL_SAFE)
+export const fromBase64Url = (text: string): Uint8Array | undefined => decode(text, URL_SAFE)
 /** Standard alphabet, padding required where RFC 4648 requires it. */
 export function fromBase64(text: string): Uint8Array | undefined {
   if (text.length % 4 !== 0) return undefined
   const body = text.replace(/={1,2}$/, '')
-  return decode(body, FROM_STANDARD)
+  return decode(body, STANDARD)
 }
 
 const HEX = '0123456789abcdef'

@@ -62,8 +62,7 @@ export function retryFor(code: number): Retry {
   if (code >= 4200 && code <= 4299) return 'now'
   // 1001 (going away) and 1012 (service restart) are a drain without a goodbye.
   if (code === 1001 || code === 1012) return 'now'
-  if (code === 1002 || code === 1003 || code === 1007 || code === 1008 || code === 1009) return 'never'
-  return 'backoff'
+  return [1002, 1003, 1007, 1008, 1009].includes(code) ? 'never' : 'backoff'
 }
 
 export const errorLabel = (code: Code): string => `DW${code.code}`

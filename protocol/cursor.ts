@@ -5,8 +5,8 @@
 // Layout (bytes): view tag (8) | count (1) | per cluster, ids bytewise ascending:
 //   id length (1) id | epoch (8) | revision (8, big endian) | then CRC-32 of all before it (4, big endian).
 
-import { fromBase64Url, fromHex, toBase64Url, toHex } from './bytes.ts'
-import type { Epoch } from './log/entry.ts'
+import { fromBase64Url, toBase64Url } from './bytes.ts'
+import { type Epoch, isEpoch } from './log/entry.ts'
 import type { Revision } from './revision.ts'
 import { type ClusterId, parseClusterId } from './subjects.ts'
 
@@ -19,19 +19,14 @@ export type Position = { readonly epoch: Epoch; readonly revision: Revision }
 export type Cursor = { readonly viewTag: ViewTag; readonly positions: ReadonlyMap<ClusterId, Position> }
 export type CursorFailure = 'prefix' | 'base64' | 'length' | 'checksum' | 'order' | 'cluster' | 'count' | 'revision'
 
-const TABLE = (() => {
-  const table = new Uint32Array(256)
-  for (let n = 0; n < 256; n++) {
-    let c = n
-    for (let k = 0; k < 8; k++) c = c & 1 ? (c >>> 1) ^ 0xedb88320 : c >>> 1
-    table[n] = c
-  }
-  return table
-})()
+/** Bit by bit: a cursor is some hundred bytes, and every page that loads the client would carry a table. */
 const crc32 = (bytes: Uint8Array, end: number): number => {
-  let crc = 0xffffffff
-  for (let i = 0; i < end; i++) crc = (TABLE[(crc ^ (bytes[i] as number)) & 0xff] as number) ^ (crc >>> 8)
-  return (crc ^ 0xffffffff) >>> 0
+  let crc = -1
+  for (let i = 0; i < end; i++) {
+    crc ^= bytes[i] as number
+    for (let k = 0; k < 8; k++) crc = (crc >>> 1) ^ (0xedb88320 & -(crc & 1))
+  }
+  return ~crc >>> 0
 }
 
 /** Throws RangeError for a tag, epoch or count that no gateway makes; those are programming errors, not input. */
@@ -42,14 +37,14 @@ export function encodeCursor(cursor: Cursor): string {
   const size = clusters.reduce((sum, id) => sum + 17 + id.length, 9 + 4)
   const bytes = new Uint8Array(size)
   const view = new DataView(bytes.buffer)
-  bytes.set(eightBytes(cursor.viewTag, 'view tag'))
+  putHex(view, 0, cursor.viewTag, 'view tag')
   bytes[8] = clusters.length
   let at = 9
   for (const id of clusters) {
     const position = cursor.positions.get(id) as Position
     bytes[at++] = id.length
     for (let i = 0; i < id.length; i++) bytes[at++] = id.charCodeAt(i)
-    bytes.set(eightBytes(position.epoch, 'epoch'), at)
+    putHex(view, at, position.epoch, 'epoch')
     view.setBigUint64(at + 8, BigInt(position.revision))
     at += 16
   }
@@ -57,11 +52,12 @@ export function encodeCursor(cursor: Cursor): string {
   return CURSOR_PREFIX + toBase64Url(bytes)
 }
 
-const eightBytes = (hex: string, name: string): Uint8Array => {
-  const bytes = fromHex(hex)
-  if (bytes?.length !== 8) throw new RangeError(`${name} is not 16 hex digits: ${hex}`)
-  return bytes
+/** A view tag is spelled as an epoch is: 8 bytes in hex. */
+const putHex = (view: DataView, at: number, hex: string, name: string): void => {
+  if (!isEpoch(hex)) throw new RangeError(`${name} is not 16 hex digits: ${hex}`)
+  view.setBigUint64(at, BigInt(`0x${hex}`))
 }
+const hexAt = (view: DataView, at: number): string => view.getBigUint64(at).toString(16).padStart(16, '0')
 
 export function decodeCursor(
   text: string,
@@ -92,11 +88,11 @@ export function decodeCursor(
     const revision = view.getBigUint64(at + 8)
     if (revision >> 63n !== 0n) return fail('revision')
     positions.set(id, {
-      epoch: toHex(bytes.subarray(at, at + 8)) as Epoch,
+      epoch: hexAt(view, at) as Epoch,
       revision: revision.toString() as Revision,
     })
     at += 16
   }
   if (at !== end) return fail('length')
-  return { ok: true, cursor: { viewTag: toHex(bytes.subarray(0, 8)), positions } }
+  return { ok: true, cursor: { viewTag: hexAt(view, 0), positions } }
 }

@@ -28,6 +28,9 @@ export const heldBy = (now: Continuity | undefined): Position | undefined =>
 /** A live session's state is known to both sides, so that a difference can lead on from it. */
 export const isRepairable = (now: Continuity | undefined): boolean =>
   now?.kind === 'at' || (now?.kind === 'owed' && now.why === 'resync')
+/** The next revision, or the word that there is none, may follow. A wait for a late gateway ends with it. */
+export const mayGoOn = (now: Continuity | undefined): boolean =>
+  now?.kind === 'at' || (now?.kind === 'owed' && now.why === 'waiting')
 export const isAtOrAfter = (a: Position, b: Position): boolean =>
   a.epoch === b.epoch && compareRevisions(a.revision, b.revision) >= 0
 export const isSame = (a: Position, b: Position): boolean => a.epoch === b.epoch && a.revision === b.revision
@@ -43,7 +46,7 @@ export function stage(into: Stage, items: readonly Item[], size: number, limit: 
   if (into.size > limit)
     throw new WatchError(
       'client.snapshot-too-large',
-      `the state of ${of} exceeds ${limit} characters; narrow the selector or raise maxSnapshot`,
+      `${of}: a snapshot exceeds maxSnapshot (${limit}); raise it or narrow the selector`,
     )
   for (const item of items) into.items.push(item)
 }

@@ -17,7 +17,6 @@ import type {
   StateFrame,
   WatchingFrame,
 } from '../../protocol/frames.ts'
-import { compareRevisions } from '../../protocol/revision.ts'
 import type { ClusterId } from '../../protocol/subjects.ts'
 import type { Beginning, Bookmarked, Break, Change } from './changes.ts'
 import {
@@ -28,6 +27,7 @@ import {
   isAtOrAfter,
   isRepairable,
   isSame,
+  mayGoOn,
   stage,
   unstage,
 } from './continuity.ts'
@@ -97,31 +97,35 @@ export class WatchFold {
 
   /** Throws {@link Violation}; then call {@link broken} and ask for the watch again. */
   accept(frame: WatchFrames, size: number): readonly Folded[] {
+    if (frame.type === 'watching') return this.#watching(frame)
+    if (frame.type === 'bookmark') return this.#bookmark(frame, size)
+    const cluster = clusterOf(frame.cluster)
+    const now = this.#clusters.get(cluster)
     switch (frame.type) {
-      case 'watching':
-        return this.#watching(frame)
       case 'snapshot':
-        return this.#snapshot(frame, size)
+        return this.#snapshot(frame, size, cluster, now)
       case 'events':
-        return this.#events(frame, size)
+        return this.#events(frame, size, cluster, now)
       case 'state':
-        return this.#state(frame, size)
-      case 'bookmark':
-        return this.#bookmark(frame, size)
+        return this.#state(frame, size, cluster, now)
       case 'resync':
-        return this.#resync(frame)
-      case 'scope':
-        return this.#scope(frame, size)
+        return this.#resync(frame, cluster, now)
+      case 'scope': {
+        const left = namedOf(frame.left, frame.leftBase64, cluster)
+        if (now?.kind === 'staging') unstage(now.stage, left)
+        return [{ change: { kind: 'scope', cluster, left }, advances: [], size }]
+      }
       case 'cluster':
-        return this.#cluster(frame, size)
+        if (frame.state !== 'removed') return [stateTold(cluster, frame, size)]
+        return now === undefined ? NOTHING : [this.#drop(cluster, 'removed', frame)]
       default:
         return frame satisfies never
     }
   }
 
   /** Gives up continuity in one cluster after a violation. The change says so; a snapshot must follow. */
-  broken(cluster: ClusterId): readonly Folded[] {
-    return [this.#breakOff(cluster, 'violation', this.#clusters.get(cluster), undefined)]
+  broken(cluster: ClusterId): Folded {
+    return this.#breakOff(cluster, 'violation', this.#clusters.get(cluster), undefined)
   }
 
   #watching(frame: WatchingFrame): readonly Folded[] {
@@ -149,12 +153,10 @@ export class WatchFold {
       case 'live':
       case 'resumed': {
         const position = positionOf(cluster, epoch, revision)
-        if (before?.kind === 'staging' || (before?.kind === 'owed' && before.why !== 'waiting')) {
+        if (before !== undefined && !mayGoOn(before)) {
           throw new Violation('goes on without the snapshot it owes', cluster)
         }
-        if (outcome === 'resumed' && held !== undefined && held.epoch !== position.epoch) {
-          throw new Violation('another epoch without a resync', cluster)
-        }
+        if (outcome === 'resumed') mustMatch(held, position, cluster)
         // A gateway may go back a little when it resumes; what it repeats is dropped as duplicates.
         const later = held !== undefined && isAtOrAfter(held, position) ? held : position
         const gap = outcome === 'live' && held !== undefined && later !== held
@@ -176,9 +178,7 @@ export class WatchFold {
     }
   }
 
-  #snapshot(frame: SnapshotFrame, size: number): readonly Folded[] {
-    const cluster = clusterOf(frame.cluster)
-    const now = this.#clusters.get(cluster)
+  #snapshot(frame: SnapshotFrame, size: number, cluster: ClusterId, now: Continuity | undefined): readonly Folded[] {
     if (frame.phase === 'begin') return this.#begin(frame, cluster, now)
     if (now?.kind !== 'staging') throw new Violation('snapshot without a begin', cluster)
     if (frame.phase === 'items') {
@@ -192,14 +192,8 @@ export class WatchFold {
     if (held !== undefined && !isSame(held, position)) {
       out.push(this.#breakOff(cluster, breakBetween(held, position), now, position))
     }
-    out.push(
-      this.#moved(
-        { kind: 'snapshot', cluster, base, ...position, items: staged.items },
-        cluster,
-        position,
-        size + staged.size,
-      ),
-    )
+    const change = { kind: 'snapshot', cluster, base, ...position, items: staged.items } as const
+    out.push(this.#moved(change, cluster, position, size + staged.size))
     return out
   }
 
@@ -223,20 +217,17 @@ export class WatchFold {
     return [silently({ kind: 'owed', cluster })]
   }
 
-  #events(frame: EventsFrame, size: number): readonly Folded[] {
-    const cluster = clusterOf(frame.cluster)
+  #events(frame: EventsFrame, size: number, cluster: ClusterId, now: Continuity | undefined): readonly Folded[] {
     const position = positionOf(cluster, frame.epoch, frame.revision)
-    if (!this.#follows(cluster, position)) return NOTHING
+    if (!this.#follows(cluster, now, position)) return NOTHING
     const events = keyEventsOf(frame.events, cluster)
     return [this.#moved({ kind: 'events', cluster, ...position, events }, cluster, position, size)]
   }
 
-  #state(frame: StateFrame, size: number): readonly Folded[] {
-    const cluster = clusterOf(frame.cluster)
+  #state(frame: StateFrame, size: number, cluster: ClusterId, before: Continuity | undefined): readonly Folded[] {
     const position = positionOf(cluster, frame.epoch, frame.revision)
     const from = positionOf(cluster, frame.epoch, frame.fromRevision)
-    const before = this.#clusters.get(cluster)
-    if (!this.#follows(cluster, position)) return NOTHING
+    if (!this.#follows(cluster, before, position)) return NOTHING
     const held = heldBy(before)
     if (held !== undefined && !isAtOrAfter(held, from)) throw new Violation('skipped revisions', cluster)
     const open = before?.kind === 'at' ? before.difference : undefined
@@ -256,14 +247,11 @@ export class WatchFold {
   }
 
   /** False for a revision that was already delivered; throws where continuity does not allow the next one. */
-  #follows(cluster: ClusterId, next: Position): boolean {
-    const now = this.#clusters.get(cluster)
-    const ready = now?.kind === 'at' || (now?.kind === 'owed' && now.why === 'waiting')
-    if (!ready) throw new Violation('no position to continue from', cluster)
+  #follows(cluster: ClusterId, now: Continuity | undefined, next: Position): boolean {
+    if (!mayGoOn(now)) throw new Violation('no position to continue from', cluster)
     const held = heldBy(now)
-    if (held === undefined) return true
-    if (held.epoch !== next.epoch) throw new Violation('another epoch without a resync', cluster)
-    if (compareRevisions(next.revision, held.revision) > 0) return true
+    mustMatch(held, next, cluster)
+    if (held === undefined || !isAtOrAfter(held, next)) return true
     this.#duplicates += 1
     return false
   }
@@ -278,25 +266,22 @@ export class WatchFold {
       const position = positionOf(cluster, mark.epoch, mark.revision)
       const now = this.#clusters.get(cluster)
       // Only continuity that was established can be extended: no snapshot yet means nothing is proved to this consumer.
-      if (now === undefined || now.kind === 'staging' || (now.kind === 'owed' && now.why !== 'waiting')) continue
+      if (!mayGoOn(now)) continue
       const held = heldBy(now)
-      if (held !== undefined && held.epoch !== position.epoch) {
-        throw new Violation('another epoch without a resync', cluster)
-      }
+      mustMatch(held, position, cluster)
       const later = held !== undefined && isAtOrAfter(held, position) ? held : position
       clusters[cluster] = { ...mark, ...later }
       // A wait is over once the gateway lists the cluster again.
-      if (later === held && now.kind === 'at') continue
+      if (later === held && now?.kind === 'at') continue
       advances.push(this.#at(cluster, later))
     }
     return [{ change: { kind: 'bookmark', clusters }, advances, size }]
   }
 
-  #resync(frame: ResyncFrame): readonly Folded[] {
-    const cluster = clusterOf(frame.cluster)
+  #resync(frame: ResyncFrame, cluster: ClusterId, now: Continuity | undefined): readonly Folded[] {
     if (frame.reason === 'removed') return [this.#drop(cluster, 'removed')]
     const to = frame.to === undefined ? undefined : positionOf(cluster, frame.to.epoch, frame.to.revision)
-    const told = this.#breakOff(cluster, frame.reason, this.#clusters.get(cluster), to, frame.from)
+    const told = this.#breakOff(cluster, frame.reason, now, to, frame.from)
     const view = frame.reason === 'policy' || frame.reason === 'selector' ? [NO_TAG] : []
     const next = this.#stateless.has(cluster) && to !== undefined ? [this.#at(cluster, to)] : told.advances
     return [{ ...told, advances: [...view, ...next] }]
@@ -328,22 +313,13 @@ export class WatchFold {
     return { change, advances: [this.#at(cluster, position)], size }
   }
 
-  #scope(frame: ScopeFrame, size: number): readonly Folded[] {
-    const cluster = clusterOf(frame.cluster)
-    const left = namedOf(frame.left, frame.leftBase64, cluster)
-    const now = this.#clusters.get(cluster)
-    if (now?.kind === 'staging') unstage(now.stage, left)
-    return [{ change: { kind: 'scope', cluster, left }, advances: [], size }]
-  }
-
-  #cluster(frame: ClusterFrame, size: number): readonly Folded[] {
-    const cluster = clusterOf(frame.cluster)
-    if (frame.state !== 'removed') return [stateTold(cluster, frame, size)]
-    return this.#clusters.has(cluster) ? [this.#drop(cluster, 'removed', frame)] : NOTHING
-  }
-
   #drop(cluster: ClusterId, state: 'removed' | 'denied', frame?: ClusterFrame): Folded {
     this.#clusters.delete(cluster)
     return dropTold(cluster, state, frame)
   }
+}
+
+/** A position of another epoch has no order with this one: only a resync leads there. */
+function mustMatch(held: Position | undefined, next: Position, cluster: ClusterId): void {
+  if (held !== undefined && held.epoch !== next.epoch) throw new Violation('another epoch without a resync', cluster)
 }

@@ -28,8 +28,8 @@ export type LinkState =
       readonly heartbeatMs: number
       readonly lastFrameAt: number
       /** When the quiet connection was asked for a sign of life; undefined while it is not in doubt. */
-      readonly pingedAt: number | undefined
-      readonly goodbye: Ended | undefined
+      readonly pingedAt?: number | undefined
+      readonly goodbye?: Ended
     }
   | {
       readonly phase: 'waiting'
@@ -46,12 +46,17 @@ export type LinkState =
 export type LinkInput =
   | { readonly kind: 'start' }
   | { readonly kind: 'opened' }
-  | { readonly kind: 'welcomed'; readonly session: string; readonly heartbeatMs: number; readonly dev: boolean }
+  | {
+      readonly kind: 'welcomed'
+      readonly open: { readonly session: string; readonly heartbeatMs: number; readonly dev: boolean }
+    }
   | { readonly kind: 'frame' }
   | { readonly kind: 'goodbye'; readonly ended: Ended }
   /** The socket closed, could not be opened, or `link.ts` gave up on it. */
   | { readonly kind: 'ended'; readonly ended: Ended }
   | { readonly kind: 'tick' }
+  /** The platform says that there is a network again. */
+  | { readonly kind: 'online' }
   | { readonly kind: 'stop' }
 
 export type LinkEffect = 'dial' | 'ping' | 'abandon'
@@ -87,17 +92,7 @@ export function stepLink(
       return same(state.phase === 'dialing' ? { ...state, deadline: now + options.welcomeMs } : state)
     case 'welcomed':
       if (state.phase !== 'dialing') return same(state)
-      return same({
-        phase: 'open',
-        attempt: state.attempt,
-        session: input.session,
-        dev: input.dev,
-        openedAt: now,
-        heartbeatMs: input.heartbeatMs,
-        lastFrameAt: now,
-        pingedAt: undefined,
-        goodbye: undefined,
-      })
+      return same({ ...input.open, phase: 'open', attempt: state.attempt, openedAt: now, lastFrameAt: now })
     case 'frame':
       return state.phase === 'open' ? same({ ...state, lastFrameAt: now, pingedAt: undefined }) : same(state)
     case 'goodbye':
@@ -106,6 +101,11 @@ export function stepLink(
       return end(state, input.ended, now, random, options)
     case 'tick':
       return tick(state, now, random, options)
+    case 'online':
+      // What the gateway asked for still holds; what only the network broke is tried again at once.
+      return state.phase === 'waiting' && state.ended.code < 4000
+        ? dial(state.attempt, state.refusals, now, options)
+        : same(state)
     default:
       return input satisfies never
   }

@@ -2,7 +2,7 @@
 // Owns: applying each change whole, keeping the old state until a repair is complete, and saying what changed.
 // Refuses: freshness and connections (live-state.ts), and any merging across clusters: they have no common order.
 
-import { type Key, keyFromBytes, keyFromText } from '../../protocol/bytes.ts'
+import type { Key } from '../../protocol/bytes.ts'
 import type { Change, Entry, Item, KeyEvent, Named } from './changes.ts'
 
 export type KeyChange = {
@@ -20,13 +20,15 @@ export type Difference = {
   readonly changed: readonly KeyChange[]
 }
 
+type Told = { readonly cluster: string; readonly kind: Change['kind'] }
 type Held = { readonly entries: Map<Key, Entry>; sorted: readonly Key[] | undefined }
 
 /** The bytes of a key, one character each: what maps and order go by. */
 export const keyOf = (name: Named | string | Uint8Array): Key => {
-  if (typeof name === 'string') return keyFromText(name)
-  if (name instanceof Uint8Array) return keyFromBytes(name)
-  return name.binary === true ? (name.key as Key) : keyFromText(name.key)
+  // Not protocol's keyFromBytes, which is made for speed: this one is made for size.
+  if (name instanceof Uint8Array) return Array.from(name, (byte) => String.fromCharCode(byte)).join('') as Key
+  if (typeof name !== 'string') return name.binary === true ? (name.key as Key) : keyOf(name.key)
+  return /[\u0080-\uffff]/.test(name) ? keyOf(new TextEncoder().encode(name)) : (name as Key)
 }
 
 export class LiveMap {
@@ -57,21 +59,17 @@ export class LiveMap {
   apply(change: Change): Difference | undefined {
     switch (change.kind) {
       case 'snapshot':
-        return change.base === 'full' ? this.#replace(change.cluster, change.items) : this.#items(change)
+        return change.base === 'full' ? this.#replace(change, change.items) : this.#items(change)
       case 'state':
         return this.#items(change)
-      case 'events': {
-        const { cluster, revision, kind } = change
-        return this.#each(cluster, kind, change.events, (event) => afterEvent(event, revision))
-      }
+      case 'events':
+        return this.#each(change, change.events, (event) => afterEvent(event, change.revision))
       case 'scope':
-        return this.#each(change.cluster, change.kind, change.left, () => undefined)
+        return this.#each(change, change.left, () => undefined)
       case 'resync':
-        return change.reason === 'removed' ? this.#drop(change.cluster, change.kind) : undefined
+        return change.reason === 'removed' ? this.#drop(change) : undefined
       case 'cluster':
-        return change.state === 'removed' || change.state === 'denied'
-          ? this.#drop(change.cluster, change.kind)
-          : undefined
+        return change.state === 'removed' || change.state === 'denied' ? this.#drop(change) : undefined
       case 'bookmark':
         return undefined
       default:
@@ -79,13 +77,12 @@ export class LiveMap {
     }
   }
 
-  #items(change: { kind: 'snapshot' | 'state'; cluster: string; items: readonly Item[] }): Difference {
-    return this.#each(change.cluster, change.kind, change.items, (item) => ('gone' in item ? undefined : item))
+  #items(change: Told & { readonly items: readonly Item[] }): Difference {
+    return this.#each(change, change.items, (item) => ('gone' in item ? undefined : item))
   }
 
   #each<T extends Named>(
-    cluster: string,
-    cause: Change['kind'],
+    { cluster, kind: cause }: Told,
     touched: readonly T[],
     after: (one: T) => Entry | undefined,
   ): Difference {
@@ -108,7 +105,7 @@ export class LiveMap {
     return { cluster, cause, changed }
   }
 
-  #replace(cluster: string, items: readonly Item[]): Difference {
+  #replace({ cluster, kind: cause }: Told, items: readonly Item[]): Difference {
     const before = this.#clusters.get(cluster)?.entries ?? new Map<Key, Entry>()
     const entries = new Map<Key, Entry>()
     for (const item of items) if (!('gone' in item)) entries.set(keyOf(item), item)
@@ -120,15 +117,14 @@ export class LiveMap {
       // In another epoch the same revision may carry another value, so equal needs more than an equal revision.
       if (old === undefined || !isSameEntry(old, next)) changed.push({ name: next, before: old, after: next })
     }
-    return { cluster, cause: 'snapshot', changed }
+    return { cluster, cause, changed }
   }
 
-  #drop(cluster: string, cause: Change['kind']): Difference | undefined {
-    const held = this.#clusters.get(cluster)
-    if (held === undefined) return undefined
-    this.#clusters.delete(cluster)
-    const changed = [...held.entries.values()].map((old) => ({ name: old, before: old, after: undefined }))
-    return { cluster, cause, changed }
+  #drop(change: Told): Difference | undefined {
+    if (!this.#clusters.has(change.cluster)) return undefined
+    const gone = this.#replace(change, [])
+    this.#clusters.delete(change.cluster)
+    return gone
   }
 
   #held(cluster: string): Held {

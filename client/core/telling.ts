@@ -31,6 +31,7 @@ export function stateTold(cluster: ClusterId, frame: ClusterFrame, size: number)
 
 /** The cluster is no part of the watch any more; without a frame, this client found that out by itself. */
 export function dropTold(cluster: ClusterId, state: 'removed' | 'denied', frame?: ClusterFrame): Folded {
-  const change = { kind: 'cluster', cluster, state, region: undefined, lastRevision: undefined } as const
-  return { change: { ...change, since: frame?.since }, advances: [{ kind: 'dropped', cluster }], size: 0 }
+  const since = frame?.since
+  const change = { kind: 'cluster', cluster, state, region: undefined, since, lastRevision: undefined } as const
+  return { change, advances: [{ kind: 'dropped', cluster }], size: 0 }
 }

@@ -13,7 +13,7 @@ export function expiryOf(token: string): number | undefined {
   if (bytes === undefined) return undefined
   try {
     const exp: unknown = (JSON.parse(new TextDecoder().decode(bytes)) as { readonly exp?: unknown } | null)?.exp
-    return typeof exp === 'number' && Number.isFinite(exp) ? exp * 1000 : undefined
+    return Number.isFinite(exp) ? (exp as number) * 1000 : undefined
   } catch {
     return undefined
   }

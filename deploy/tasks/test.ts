@@ -13,6 +13,7 @@ const SUITES = {
   unit: ['unit', 'contract', 'model'],
   integration: ['integration'],
   e2e: ['e2e'],
+  browser: ['browser'],
   faults: ['faults'],
   mutation: ['mutation'],
 } as const
@@ -20,7 +21,7 @@ type Suite = keyof typeof SUITES
 
 const LONG: ReadonlySet<Suite> = new Set(['faults', 'mutation'])
 
-const DEFAULT: readonly Suite[] = ['unit', 'integration', 'e2e']
+const DEFAULT: readonly Suite[] = ['unit', 'integration', 'e2e', 'browser']
 /** One file, all its tests together. Long enough for a loaded machine, short enough that a hang is found. */
 const FILE_TIMEOUT_MS = 240_000
 /** These run their scenarios one after another in one file. */
@@ -41,6 +42,7 @@ function cleanEnvironment(): NodeJS.ProcessEnv {
   const kept = new Set<string>([
     ...Object.values(TOOLS).map((tool) => tool.env),
     'DELTAWATCH_TOOL_CACHE',
+    'DELTAWATCH_CHROMIUM',
     'DELTAWATCH_RELEASE_BASE',
   ])
   return Object.fromEntries(

@@ -23,8 +23,6 @@ const STATES: { readonly [P in Phase]: Extract<LinkState, { phase: P }> } = {
     openedAt: 0,
     heartbeatMs: 15_000,
     lastFrameAt: NOW - 22_500,
-    pingedAt: undefined,
-    goodbye: undefined,
   },
   waiting: {
     phase: 'waiting',
@@ -40,11 +38,12 @@ const STATES: { readonly [P in Phase]: Extract<LinkState, { phase: P }> } = {
 const INPUTS: { readonly [K in Kind]: Extract<LinkInput, { kind: K }> } = {
   start: { kind: 'start' },
   opened: { kind: 'opened' },
-  welcomed: { kind: 'welcomed', session: 's', heartbeatMs: 15_000, dev: false },
+  welcomed: { kind: 'welcomed', open: { session: 's', heartbeatMs: 15_000, dev: false } },
   frame: { kind: 'frame' },
   goodbye: { kind: 'goodbye', ended: { code: 4201, reason: 'draining' } },
   ended: { kind: 'ended', ended: { code: 1006, reason: '' } },
   tick: { kind: 'tick' },
+  online: { kind: 'online' },
   stop: { kind: 'stop' },
 }
 /** The next phase and the effects, for each cell. */
@@ -57,6 +56,7 @@ const TABLE: { readonly [P in Phase]: { readonly [K in Kind]: string } } = {
     goodbye: 'idle',
     ended: 'idle',
     tick: 'idle',
+    online: 'idle',
     stop: 'closed abandon',
   },
   dialing: {
@@ -67,6 +67,7 @@ const TABLE: { readonly [P in Phase]: { readonly [K in Kind]: string } } = {
     goodbye: 'dialing',
     ended: 'waiting',
     tick: 'waiting abandon',
+    online: 'dialing',
     stop: 'closed abandon',
   },
   open: {
@@ -77,6 +78,7 @@ const TABLE: { readonly [P in Phase]: { readonly [K in Kind]: string } } = {
     goodbye: 'open',
     ended: 'waiting',
     tick: 'open ping',
+    online: 'open',
     stop: 'closed abandon',
   },
   waiting: {
@@ -87,6 +89,7 @@ const TABLE: { readonly [P in Phase]: { readonly [K in Kind]: string } } = {
     goodbye: 'waiting',
     ended: 'waiting',
     tick: 'dialing dial',
+    online: 'dialing dial',
     stop: 'closed abandon',
   },
   closed: {
@@ -97,6 +100,7 @@ const TABLE: { readonly [P in Phase]: { readonly [K in Kind]: string } } = {
     goodbye: 'closed',
     ended: 'closed',
     tick: 'closed',
+    online: 'closed',
     stop: 'closed',
   },
 }
@@ -183,6 +187,17 @@ describe('the state of a connection', () => {
     state = step(state, INPUTS.welcomed, now).state
     const { state: last } = step(state, close(4200), now + DEFAULT_BACKOFF.stableMs, 0.9)
     assert.ok(last.phase === 'waiting' && last.attempt === 1 && !last.looping)
+  })
+
+  it('a network that is back ends a wait that only the network caused, never one the gateway asked for', () => {
+    const waiting = (code: number): LinkState => {
+      const { state } = step(STATES.open, close(code))
+      assert.equal(state.phase, 'waiting')
+      return state
+    }
+    const outcome = (state: LinkState): string => step(state, { kind: 'online' }, NOW + 1).state.phase
+    assert.deepEqual([0, 1006, 1001].map(waiting).map(outcome), ['dialing', 'dialing', 'dialing'])
+    assert.deepEqual([4100, 4103, 4201].map(waiting).map(outcome), ['waiting', 'waiting', 'waiting'])
   })
 
   it('whatever happens, a wait is bounded, and time alone always leads on', () => {

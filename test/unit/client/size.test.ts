@@ -7,6 +7,8 @@ import { gzipSync } from 'node:zlib'
 import { build } from 'esbuild'
 
 const LIMIT = 12 * 1024
+/** Room for what comes: a feature that uses it up says so here. */
+const ROOM = 480
 const entry = fileURLToPath(new URL('../../../client/deltawatch.ts', import.meta.url))
 
 async function bundle(code: string): Promise<{ readonly bytes: Uint8Array; readonly inputs: readonly string[] }> {
@@ -29,9 +31,17 @@ describe('the client bundle', () => {
   it(`is at most ${LIMIT} bytes gzipped, with everything it exports`, async () => {
     const { bytes, inputs } = await bundle(`export * from ${JSON.stringify(entry)}`)
     const size = gzipSync(bytes, { level: 9 }).length
-    assert.ok(size <= LIMIT, `${size} bytes gzipped`)
+    assert.ok(size <= LIMIT - ROOM, `${size} bytes gzipped`)
     const foreign = inputs.filter((path) => !/^(client|protocol)\/|<stdin>/.test(path.replace(/^(\.\.\/)+/, '')))
     assert.deepEqual(foreign, [], 'it bundles nothing but client/ and protocol/')
+  })
+
+  it('an application that only reads and writes cursors loads the codec and nothing else', async () => {
+    const codec = fileURLToPath(new URL('../../../protocol/cursor.ts', import.meta.url))
+    const { bytes, inputs } = await bundle(`export { decodeCursor, encodeCursor } from ${JSON.stringify(codec)}`)
+    const size = gzipSync(bytes, { level: 9 }).length
+    assert.ok(size < 1_300, `the cursor functions cost ${size} bytes`)
+    assert.ok(inputs.every((path) => !path.includes('client/')))
   })
 
   it('leaves out what an application does not import', async () => {
