@@ -10,6 +10,7 @@ import { decideChange, decideEntry } from './policy-port.ts'
 import type { RingEvent } from './ports.ts'
 import type { PumpResult, Reader } from './reader.ts'
 import type { ReaderState } from './reader-core.ts'
+import type { SnapshotChunk } from './snapshot-chunks.ts'
 
 export const CHUNK_BYTES = 64 * 1024
 /** Entries looked at in one scan, and scans in one step: bounds the work where policy hides nearly everything. */
@@ -20,10 +21,33 @@ const RING_STEP = 1024
 
 type In<K extends ReaderState['kind']> = Extract<ReaderState, { kind: K }>
 
-/** One chunk of a snapshot pinned at `state.pin`. */
+/** One chunk of a snapshot pinned at `state.pin`, shared by all who take it at the same position. */
 export function snapshotStep(reader: Reader, state: In<'snapshotting'>): PumpResult {
   const { feed, subscriber } = reader
   if (!reader.hasRoom()) return 'full'
+  const { chunks, now } = feed.deps
+  const known = chunks.get(feed, state, now())
+  const chunk = known ?? snapshotChunk(feed, state)
+  if (chunk === undefined) {
+    reader.apply({ type: 'pin-lost', view: feed.view(), now: subscriber.monotonic() })
+    return 'again'
+  }
+  if (known === undefined) chunks.put(feed, state, chunk, now())
+  const { bytes, after, done } = chunk
+  if (bytes !== undefined) {
+    if (!subscriber.outlet.offer(bytes)) {
+      reader.need = bytes.length
+      return 'full'
+    }
+    reader.need = 0
+  }
+  if (after !== undefined && after !== state.after) reader.apply({ type: 'page', after })
+  if (done) reader.apply({ type: 'snapshot-end' })
+  return 'again'
+}
+
+/** Undefined when the ring no longer reaches back to the pin. */
+function snapshotChunk(feed: Feed, state: In<'snapshotting'>): SnapshotChunk | undefined {
   const { source, ctx, decider } = feed
   const range = feed.scanRange
   const now = feed.deps.now()
@@ -33,10 +57,7 @@ export function snapshotStep(reader: Reader, state: In<'snapshotting'>): PumpRes
   let full = false
   for (let scans = 0; scans < SCANS && !done && !full; scans++) {
     const entries = source.scan(range, after, SCAN_ENTRIES, state.pin)
-    if (entries === undefined) {
-      reader.apply({ type: 'pin-lost', view: feed.view(), now: subscriber.monotonic() })
-      return 'again'
-    }
+    if (entries === undefined) return undefined
     for (const entry of entries) {
       const item = decideEntry(decider, entry, now)
       if (item !== undefined && (!feed.movesKeys || inRange(feed.range, item.key))) {
@@ -51,17 +72,7 @@ export function snapshotStep(reader: Reader, state: In<'snapshotting'>): PumpRes
     }
     done = !full && entries.length < SCAN_ENTRIES
   }
-  if (chunk.count > 0) {
-    const bytes = chunk.finish()
-    if (!subscriber.outlet.offer(bytes)) {
-      reader.need = bytes.length
-      return 'full'
-    }
-    reader.need = 0
-  }
-  if (after !== undefined && after !== state.after) reader.apply({ type: 'page', after })
-  if (done) reader.apply({ type: 'snapshot-end' })
-  return 'again'
+  return { bytes: chunk.count > 0 ? chunk.finish() : undefined, after, done }
 }
 
 /** Up to one chunk of ring revisions, each its own frame. */

@@ -23,6 +23,7 @@ import type { ClusterSource, Sources } from './ports.ts'
 import { Pump } from './pump.ts'
 import { RateLimiter } from './rate-limiter.ts'
 import type { Burst, Reader } from './reader.ts'
+import { SnapshotChunks } from './snapshot-chunks.ts'
 import { Subscriber, type SubscriberDeps } from './subscriber.ts'
 import { Watch, type WatchRequest } from './watch.ts'
 
@@ -47,12 +48,16 @@ export type DeliveryOptions = FanoutOptions & {
 
 export type Refusal = { readonly code: Code; readonly message: string }
 
+/** Of snapshot chunks kept for those who begin at the same position within a second. */
+const SNAPSHOT_BYTES = 8 * 1024 * 1024
+
 export class Delivery implements Disposable {
   readonly fanout: Fanout
   readonly pump: Pump
   readonly bookmarks: Bookmarks
   readonly channels = new Channels()
   readonly frames: FrameCache
+  readonly chunks = new SnapshotChunks(SNAPSHOT_BYTES)
   readonly #deps: DeliveryDeps
   readonly #options: DeliveryOptions
   readonly #hubs = new Map<ClusterId, ClusterHub>()
@@ -274,6 +279,7 @@ export class Delivery implements Disposable {
     const deps: FeedDeps = {
       encoder: this.#encoders[spec.format],
       frames: this.frames,
+      chunks: this.chunks,
       maxTickBytes: this.#options.maxTickBytes,
       now: this.#deps.now,
       dirty: (feed) => this.fanout.mark(feed),

@@ -14,6 +14,7 @@ import { decideChange, type Visible } from './policy-port.ts'
 import type { ClusterSource, RingEvent, RingRevision } from './ports.ts'
 import type { Reader } from './reader.ts'
 import type { View } from './reader-core.ts'
+import type { SnapshotChunks } from './snapshot-chunks.ts'
 
 export type Tick = {
   readonly seq: number
@@ -34,6 +35,7 @@ export type Tick = {
 export interface FeedDeps {
   readonly encoder: Encoder
   readonly frames: FrameCache
+  readonly chunks: SnapshotChunks
   readonly maxTickBytes: number
   readonly now: () => number
   /** The feed has something to deliver. */
