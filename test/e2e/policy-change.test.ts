@@ -130,6 +130,28 @@ describe('policy that changes under live subscribers', () => {
     assert.equal(hk.connections.length, 1)
   })
 
+  it('S11: what rests on a legal basis leaves the very second it lapses, for those it was the basis for', async () => {
+    const expires = new Date(Date.now() + 4_000)
+    const lapsing = `{ id: e-hk, effect: allow, match: { keys: ["/e/**"], to: { regions: [hk] } }, basis: { kind: contract, ref: C-1, expires: "${expires.toISOString()}" } }`
+    await stack.publish(rules({ a: 'sz', b: 'sz, hk', more: [allow('e', '/e/**', 'sz'), lapsing] }))
+    const shown = (type: RegExp): boolean =>
+      hk.transcript.texts.some((text) => type.test(text) && text.includes('/e/1'))
+    await put('/e/1', { n: 1 })
+    await hk.until(
+      () => shown(/"events"|"items"/),
+      () => hk.transcript.texts.slice(-3).join('\n'),
+      3_500,
+    )
+    await hk.until(
+      () => shown(/"scope"/),
+      () => hk.transcript.texts.slice(-3).join('\n'),
+      10_000,
+    )
+    const lateMs = Date.now() - expires.getTime()
+    assert.ok(lateMs >= 0 && lateMs < 2_000, `${lateMs} ms after the lapse`)
+    assert.equal(hk.connections.length, 1)
+  })
+
   it('the decision log tells every denial and the rest by share, on both stages, without a key or a value', async () => {
     const told = (): boolean =>
       decisions.some((d) => d['stage'] === 'egress' && d['rule'] === 'never-health') &&
