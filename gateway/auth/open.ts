@@ -31,6 +31,8 @@ export type AuthDeps = {
   /** Region of a dev token that names none. */
   readonly defaultRegion: string
   readonly onOutcome?: (outcome: string) => void
+  /** How long revocations may go unread before nobody new is let in; default a minute. */
+  readonly revocationGraceMs?: number
 }
 
 export interface Auth extends AsyncDisposable {
@@ -49,7 +51,7 @@ export async function openAuth(config: AuthConfig, deps: AuthDeps): Promise<Auth
   const { clock } = deps
   let revocations: Revocations | undefined
   if (config.revocationsFile !== undefined || config.revocationsBucket !== undefined)
-    revocations = new Revocations(clock)
+    revocations = new Revocations(clock, deps.revocationGraceMs)
   if (revocations !== undefined && config.revocationsFile !== undefined) {
     stack.use(await followRevocationFile(config.revocationsFile, revocations, clock))
   } else if (revocations !== undefined && config.revocationsBucket !== undefined) {

@@ -75,8 +75,8 @@ export class Revocations {
     this.#currentAt = this.#clock.monotonic()
   }
 
+  /** The time runs from when the source was last reached, not from when that was noticed. */
   fail(problem: string): void {
-    if (this.problem === '') this.#currentAt = this.#clock.monotonic()
     this.problem = problem
   }
 
