@@ -32,7 +32,7 @@ export function sessionMetrics(metrics: Metrics): SessionMetrics {
     }),
     errors: metrics.counter({
       name: 'deltawatch_session_errors_total',
-      help: 'Error frames sent, by code name.',
+      help: 'Errors told to subscribers, in frames and as HTTP problems, by code name.',
       labels: ['code'],
       maxSeries: 64,
     }),

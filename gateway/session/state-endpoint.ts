@@ -64,6 +64,7 @@ export function stateEndpoint(deps: StateDeps) {
       response.end()
     } catch (e) {
       if (!(e instanceof Refused)) throw e
+      if (e.code !== undefined) deps.context.countError(e.code)
       response.writeHead(e.status, { ...headers, 'content-type': 'application/problem+json' })
       response.end(problem(e.status, e.code, e.message))
     }

@@ -7,8 +7,15 @@ import { TICKET_MS } from '../auth/tickets.ts'
 import type { Credentials } from './credentials.ts'
 import type { Cross } from './cross-origin.ts'
 import { problem } from './problem.ts'
+import type { SessionContext } from './sessions.ts'
 
-export function ticketEndpoint(deps: { readonly credentials: Credentials; readonly cross: Cross }): Handler {
+export type TicketDeps = {
+  readonly credentials: Credentials
+  readonly cross: Cross
+  readonly context: Pick<SessionContext, 'countError'>
+}
+
+export function ticketEndpoint(deps: TicketDeps): Handler {
   const { credentials, cross } = deps
   return async (request) => {
     const reply = (status: number, body: string, type = 'application/problem+json') => ({
@@ -22,7 +29,10 @@ export function ticketEndpoint(deps: { readonly credentials: Credentials; readon
     const outcome = await credentials.authenticator.authenticate(bearer)
     if (!outcome.ok) return reply(401, problem(401, outcome.close, outcome.reason))
     const ticket = await credentials.tickets.mint(outcome.principal, request.headers.origin)
-    if (ticket === undefined) return reply(503, problem(503, Close.Overloaded, 'too many tickets are open; try later'))
+    if (ticket === undefined) {
+      deps.context.countError(Close.Overloaded)
+      return reply(503, problem(503, Close.Overloaded, 'too many tickets are open; try later'))
+    }
     return reply(200, `${JSON.stringify({ ticket, expiresInMs: TICKET_MS })}\n`, 'application/json')
   }
 }

@@ -284,3 +284,13 @@ test('a connection ends at its lifetime with the cursor in hand', async () => {
   assert.equal((await client.next('goodbye')).code, 4202)
   assert.equal((await client.closed).code, 4202)
 })
+
+test('more classes than policy may distinguish: told by code, and counted', async () => {
+  await using gateway = await startGateway({ sources: new FakeSources(new FakeSource()) })
+  gateway.policy.current = { ...gateway.policy.current, classOf: () => undefined }
+  const client = await gateway.client({ hello: false })
+  client.send(HELLO.toString())
+  assert.equal((await client.next('error')).code, 'DW4018')
+  assert.equal((await client.closed).code, 4103)
+  assert.equal(await gateway.metric('deltawatch_session_errors_total', { code: 'TooManyClasses' }), 1)
+})

@@ -219,7 +219,9 @@ test('state: what can go wrong has a status and a code', async () => {
   for (let i = 0; i < 20; i++) sz.commit({ put: `/k/${i}`, value: 'w' })
   assert.equal(await get(`${path}&page=${encodeURIComponent(next)}`), '410 DW4108')
   for (let i = 0; i < 12; i++) await gateway.get(path)
+  const before = await gateway.metric('deltawatch_session_errors_total', { code: 'SnapshotBusy' })
   assert.equal(await get(path), '503 DW4108')
+  assert.equal(await gateway.metric('deltawatch_session_errors_total', { code: 'SnapshotBusy' }), before + 1)
 })
 
 test('state: keys renamed by policy come in the order they are delivered in', async () => {
