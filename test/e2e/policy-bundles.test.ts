@@ -145,6 +145,20 @@ describe('bundles published to a running stack', () => {
     }
   })
 
+  it('X3: a class with a rate is slowed down, told so by code, and gets everything', async () => {
+    const limits = '  limits:\n    - { to: { audience: ["org:slow"] }, events: 10/s }\n'
+    await stack.publish(STABLE + limits)
+    await eventually(ready, /^.*policy (?!.*refused).*$/m)
+    await using session = await RawSession.welcomed(stack.stack.url, 'dev:slow:hk::slow')
+    session.send({ type: 'watch', id: 'w', prefix: '/open/rate/', start: 'snapshot' })
+    await session.frame((f) => f.type === 'watching')
+    for (let i = 0; i < 30; i++) await put(`/open/rate/${i}`)
+    await session.frame((f) => f.type === 'error' && f['code'] === 'DW4110' && f['temporary'] === true)
+    await session.frame((f) => JSON.stringify(f).includes('/open/rate/29'))
+    for (let i = 0; i < 30; i++) assert.ok(JSON.stringify(session.frames).includes(`/open/rate/${i}"`), `${i}`)
+    await stack.publish(STABLE)
+  })
+
   /** Publishes something bad, sees both say so, sees traffic go on under the old bundle, and puts a good one in its place. */
   async function refused(publish: () => Promise<void>): Promise<void> {
     const since = stack.stack.gateway?.process.lineCount() ?? 0
