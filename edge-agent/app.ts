@@ -230,6 +230,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
       maxStateKeys: watch.stateKeys,
       routine: { maxAgeMs: config.checkpoint.maxAge, maxRevisions: config.checkpoint.maxRevisions },
       quietMs: watch.quietAfter,
+      deviationEveryMs: watch.deviationEvery,
       silenceMs: uplink.silence,
       stepDownMs: uplink.stepDown,
       backoff: { baseMs: uplink.backoffBase, capMs: uplink.backoffCap },
@@ -256,7 +257,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
           callTimeoutMs: config.etcd.callTimeout,
           now: () => clock.now(),
         })
-        return guardEtcd(member, rules.etcdRead(endpoint))
+        return guardEtcd(member, rules.etcdRead(endpoint), counters)
       },
       status,
       counters,
@@ -295,6 +296,9 @@ function readGauges(metrics: AgentMetrics, cluster: string, relay: Relay, status
   const one = { cluster }
   const now = (): number => clock.monotonic()
   metrics.lagRevisions.with(one).read(() => status.lag(relay.term?.session.proven ?? status.position))
+  metrics.lagSeconds.with(one).read(() => status.lagMs(now(), relay.term?.session.proven ?? status.position) / 1000)
+  metrics.deviation.with(one).read(() => status.deviation)
+  metrics.deviationAlarm.with(one).read(() => (status.deviationAlarm ? 1 : 0))
   metrics.proofAge.with(one).read(() => Math.max(0, (now() - Math.max(status.lastProofAt, status.lastEventAt)) / 1000))
   metrics.held.with(one).read(() => relay.term?.session.bytesHeld ?? 0)
   metrics.inFlight.with(one).read(() => relay.term?.session.inFlight ?? 0)

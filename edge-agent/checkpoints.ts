@@ -139,7 +139,10 @@ export class Checkpoints {
         item: (held) => egress.item(held, now),
         onHeld: (held) => sum.add(held),
         onRead: (revision) => {
-          if (plan.skips) trail.reset()
+          if (plan.skips) {
+            trail.reset()
+            status.skips++
+          }
           trail.stateAt(revision, sum.digest())
         },
       },

@@ -138,6 +138,11 @@ const schema = z.strictObject({
         .default(100_000)
         .describe('a quiet range of at most this many keys is read now and then to keep it provable after compaction'),
       quietAfter: duration({ min: 1_000 }).default(30_000).describe('a range without a change for this long is quiet'),
+      deviationEvery: duration({ min: 1_000 })
+        .default(MINUTE_MS)
+        .describe(
+          "interval in which what arrives is held against the advance of etcd's revision; over 30 % is an alarm",
+        ),
       stableAfter: duration({ min: 100 }).default(30_000).describe('a watch that lived this long clears the backoff'),
       backoff: z
         .strictObject({

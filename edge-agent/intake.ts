@@ -107,6 +107,7 @@ export class Intake {
     heard.push(evidence)
     counters.seen(source.changes.length)
     status.lastEventAt = clock.monotonic()
+    status.revisionsSeen++
     status.head = maxRevision(status.head, revision)
     const encodedBytes = record === undefined ? 0 : encodedBound(record)
     session.offer({ revision, record, evidence, bytes, arrivedAt, encodedBytes })

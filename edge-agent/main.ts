@@ -29,7 +29,7 @@ const stray = metrics.counter({
   maxSeries: 64,
 })
 
-void runService(
+await runService(
   {
     logger,
     deadlineMs: config.process.stopDeadline,

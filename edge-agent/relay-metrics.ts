@@ -26,6 +26,10 @@ export function declareAgentMetrics(metrics: Metrics) {
     metrics.gauge({ name: `deltawatch_agent_${name}`, help, labels: CLUSTER })
   return {
     attachments: counter('watch_attachments_total', 'Attempts to attach to an etcd member.'),
+    opened: counter('watch_streams_total', 'Watch streams opened.'),
+    created: counter('watch_created_total', 'Streams on which etcd confirmed that the watch was created.'),
+    failed: counter('watch_failed_total', 'Streams that ended by a failure of the connection or the server.'),
+    reconnects: gauge('reconnects_per_minute', 'Attempts to attach to etcd within the last minute.'),
     detachments: by('watch_ends_total', 'Ends of a watch or an attempt, by cause.', 'cause'),
     seen: counter('events_seen_total', 'Events received from etcd, hidden and discarded ones included.'),
     relayed: counter('events_relayed_total', 'Events acknowledged by the hub.'),
@@ -60,6 +64,9 @@ export function declareAgentMetrics(metrics: Metrics) {
     voids: counter('void_entries_total', 'Entries found void by the chain rule when the tail was read.'),
     pauses: counter('watch_pauses_total', 'Times the watch was paused because the hub was behind.'),
     lagRevisions: gauge('lag_revisions', 'Revisions etcd is known to be ahead of the log.'),
+    lagSeconds: gauge('lag_seconds', 'Time for which the log has been behind etcd; 0 while it is level.'),
+    deviation: gauge('deviation_ratio', "How far the revisions seen are from what etcd's own count lets expect."),
+    deviationAlarm: gauge('deviation_alarm', 'Whether that was above 0.3 twice in a row: 1 or 0. Alert on it.'),
     proofAge: gauge('proof_age_seconds', 'Age of the last proof that everything is relayed.'),
     held: gauge('held_bytes', 'Bytes waiting for the hub or for its acknowledgement.'),
     inFlight: gauge('appends_in_flight', 'Appends not yet acknowledged.'),
@@ -96,11 +103,20 @@ export function bindCounters(metrics: AgentMetrics, cluster: string, logger: Log
   const ack = metrics.ackSeconds.with(one)
   const residence = metrics.residenceSeconds.with(one)
   const mayLog = limiter(clock)
+  const attempts = recent(clock, 60_000)
+  metrics.reconnects.with(one).read(attempts.count)
+  const opened = metrics.opened.with(one)
+  const created = metrics.created.with(one)
+  const failed = metrics.failed.with(one)
   return {
     attaching(endpoint: string) {
       metrics.attachments.with(one).inc()
+      attempts.add()
       logger.debug('attaching', { endpoint })
     },
+    watchOpened: () => opened.inc(),
+    watchCreated: () => created.inc(),
+    watchFailed: () => failed.inc(),
     detached: (cause: string) => bound(metrics.detachments, 'cause', cause).inc(),
     seen: (events: number) => seen.inc(events),
     appended(entry: AppendedEntry) {
@@ -152,6 +168,18 @@ function lazily(cluster: string) {
     series.set(value, made)
     return made
   }
+}
+
+/** Counts what happened within the last `ms`; more than fit are counted as that many. */
+function recent(clock: Clock, ms: number) {
+  const MOST = 1_000
+  let times: number[] = []
+  const trim = (): number => {
+    const now = clock.monotonic()
+    times = times.filter((at) => now - at < ms).slice(-MOST)
+    return now
+  }
+  return { add: () => void times.push(trim()), count: () => (trim(), times.length) }
 }
 
 function limiter(clock: Clock): (what: string) => boolean {

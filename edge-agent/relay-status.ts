@@ -53,7 +53,18 @@ export class RelayStatus {
   lastEventAt = Number.NEGATIVE_INFINITY
   lastProofAt = Number.NEGATIVE_INFINITY
 
+  /** Revisions of the range that arrived, and times a checkpoint took the place of some: for the deviation alarm. */
+  revisionsSeen = 0
+  skips = 0
+  deviation = 0
+  deviationAlarm = false
+  /** Monotonic ms of the last moment without lag. */
+  levelAt: number
+  /** It has been where it belongs at least once: only then is the agent ready. */
+  settled = false
+
   constructor(now: number) {
+    this.levelAt = now
     this.phaseSince = now
   }
 
@@ -61,6 +72,7 @@ export class RelayStatus {
     const changed = phase !== this.phase || reason !== this.reason
     if (phase !== this.phase) this.phaseSince = now
     this.phase = phase
+    if (phase === 'live' || phase === 'standby' || phase === 'held') this.settled = true
     this.reason = reason
     return changed
   }
@@ -82,6 +94,12 @@ export class RelayStatus {
   /** Revisions etcd is known to be ahead of the log. */
   lag(proven: Revision): number {
     return Math.max(0, revisionDistance(this.head, proven))
+  }
+
+  /** For how long it has lagged, ms; 0 while level. */
+  lagMs(now: number, proven: Revision): number {
+    if (this.lag(proven) === 0) this.levelAt = now
+    return now - this.levelAt
   }
 
   agentState(now: number, proven: Revision): AgentState {

@@ -12,7 +12,7 @@ import {
   type ResiliencePolicy,
 } from '#kit/resilience.ts'
 import { type AppendResult, HubError, type HubLog } from './uplink/ports.ts'
-import { EtcdFailure, type EtcdMember } from './watch/etcd.ts'
+import { EtcdFailure, type EtcdMember, type WatchSink } from './watch/etcd.ts'
 
 export type PolicyLimits = {
   readonly breaker: PolicyOptions['breaker']
@@ -97,7 +97,9 @@ function hubIsInTrouble(e: unknown): boolean {
 /** The policy's own time-out, as the library reports it inside. */
 const isTaskTimeout = (e: unknown): boolean => e instanceof Error && 'isTaskCancelledError' in e
 
-export function guardEtcd(member: EtcdMember, policy: ResiliencePolicy): EtcdMember {
+export type WatchCounters = { watchOpened(): void; watchCreated(): void; watchFailed(): void }
+
+export function guardEtcd(member: EtcdMember, policy: ResiliencePolicy, counters?: WatchCounters): EtcdMember {
   const read = async <T>(call: () => Promise<T>, once: boolean): Promise<T> => {
     try {
       return await policy.execute(call, undefined, { once })
@@ -112,8 +114,24 @@ export function guardEtcd(member: EtcdMember, policy: ResiliencePolicy): EtcdMem
     head: (range) => read(() => member.head(range), true),
     // A page among thousands is asked for again: giving up would throw a whole checkpoint away.
     page: (request) => read(() => member.page(request), false),
-    watch: (request, sink) => member.watch(request, sink),
+    watch: (request, sink) => {
+      counters?.watchOpened()
+      return member.watch(request, counters === undefined ? sink : counting(sink, counters))
+    },
     [Symbol.dispose]: () => member[Symbol.dispose](),
+  }
+}
+
+function counting(sink: WatchSink, counters: WatchCounters): WatchSink {
+  return {
+    message: (raw) => {
+      if (typeof raw === 'object' && raw !== null && 'created' in raw && raw.created === true) counters.watchCreated()
+      sink.message(raw)
+    },
+    closed: (failure) => {
+      counters.watchFailed()
+      sink.closed(failure)
+    },
   }
 }
 

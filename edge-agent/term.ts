@@ -53,6 +53,7 @@ export type TermOptions = IntakeOptions &
     readonly maxHeldBytes: number
     /** Without an event for this long the evidence of the whole state is kept fresh. */
     readonly quietMs: number
+    readonly deviationEveryMs: number
   }
 
 export type TermDeps = {
@@ -137,7 +138,7 @@ export class Term {
       { ...shared, trail: this.#trail, keys },
     )
     this.#upkeep = new Upkeep(
-      { range, quietMs: options.quietMs },
+      { ...options, range },
       {
         ...shared,
         connect: deps.connect,

@@ -7,6 +7,7 @@ import type { Clock } from '#kit/clock.ts'
 import { errorCode, errorMessage } from '#kit/errors.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Checkpoints } from './checkpoints.ts'
+import { Deviation } from './deviation.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { RelayStatus } from './relay-status.ts'
 import { pause } from './pause.ts'
@@ -18,6 +19,8 @@ export type UpkeepOptions = {
   readonly range: KeyRange
   /** Without an event for this long the evidence of the whole state is kept fresh. */
   readonly quietMs: number
+  /** Interval in which what arrives is held against etcd's own count. */
+  readonly deviationEveryMs: number
 }
 
 export type UpkeepDeps = {
@@ -40,12 +43,15 @@ export class Upkeep implements Disposable {
   readonly #options: UpkeepOptions
   readonly #deps: UpkeepDeps
   #prober: EtcdMember | undefined
+  readonly #deviation: Deviation
   #busy = false
   #lastLookAt = Number.NEGATIVE_INFINITY
 
   constructor(options: UpkeepOptions, deps: UpkeepDeps) {
     this.#options = options
     this.#deps = deps
+    const whole = options.range.from === '' && options.range.to === undefined
+    this.#deviation = new Deviation({ whole, everyMs: options.deviationEveryMs })
   }
 
   /** Through a connection of its own, kept as long as it answers: each new one would cost etcd a login. */
@@ -67,7 +73,18 @@ export class Upkeep implements Disposable {
 
   /** Call while live; does nothing when nothing is due or something is under way. */
   tick(now: number): void {
-    const { checkpoints, status } = this.#deps
+    const { checkpoints, logger, session, status } = this.#deps
+    const counted = { proven: session.proven, seen: status.revisionsSeen, skips: status.skips }
+    const raised = this.#deviation.tick(now, counted)
+    status.lagMs(now, session.proven)
+    status.deviation = this.#deviation.ratio
+    status.deviationAlarm = this.#deviation.alarm
+    if (raised) {
+      logger.error('events relayed deviate from what etcd counts', {
+        ratio: this.#deviation.ratio,
+        advice: 'compare the range with etcdctl; a new workload outside the range explains it, a lost watch does not',
+      })
+    }
     if (this.#busy) return
     if (checkpoints.isDue || now - status.lastEventAt >= this.#options.quietMs) void this.#work()
   }

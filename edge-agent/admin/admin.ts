@@ -23,7 +23,9 @@ export function registerHealth(health: Health, app: App, stopping: AbortSignal):
   )
   for (const log of app.logs) {
     health.register('ready', log.cluster, () => {
-      const { phase, reason } = log.status
+      const { phase, reason, settled } = log.status
+      // Until it has been where it belongs once, nobody should count on it; later trouble is shown, and heals by itself.
+      if (!settled) return { state: 'failed', detail: reason === '' ? phase : `${phase}: ${reason}` }
       if (phase === 'live' || phase === 'standby' || phase === 'checkpoint') return { state: 'ok', detail: phase }
       return { state: 'degraded', detail: reason === '' ? phase : `${phase}: ${reason}` }
     })
@@ -64,6 +66,8 @@ function describe({ cluster, status, relay, hub, hooks }: RunningLog, clock: Clo
     proven: session?.proven ?? null,
     head: status.head,
     lag: status.lag(session?.proven ?? status.position),
+    lagMs: Math.round(status.lagMs(now, session?.proven ?? status.position)),
+    deviation: { ratio: status.deviation, alarm: status.deviationAlarm },
     lastEventAgeMs: age(status.lastEventAt),
     lastProofAgeMs: age(status.lastProofAt),
     configHash: status.configHash,
