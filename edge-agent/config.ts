@@ -274,6 +274,7 @@ export const agentConfig = defineConfig({
     'log.format': '--log-format <format>',
     'process.exitWithParent': '--exit-with-parent',
   },
+  check: contradictions,
   examples: [
     'deltawatch-agent --cluster sz-edge-1 --region sz --etcd http://127.0.0.1:7501 --nats nats://127.0.0.1:7422 --prefix / --policies policies/regions --hub-region sz',
   ],
@@ -282,6 +283,21 @@ export const agentConfig = defineConfig({
 export type AgentConfig = z.output<typeof schema>
 export type LogConfig = Pick<AgentConfig, 'cluster' | 'region' | 'prefixes' | 'range'> & {
   readonly etcd: z.output<z.ZodObject<typeof etcdFields>>
+}
+
+/** What is wrong between fields; empty when nothing is. */
+function contradictions(config: z.output<typeof schema>): readonly string[] {
+  const logs = logsOf(config)
+  const clusters = logs.map((log) => log.cluster)
+  const twice = clusters.find((cluster, i) => clusters.indexOf(cluster) !== i)
+  const problems = twice === undefined ? [] : [`cluster ${twice} has two logs in this configuration; keep one`]
+  for (const { cluster, etcd } of logs) {
+    if ((etcd.certFile === undefined) !== (etcd.keyFile === undefined))
+      problems.push(`etcd.certFile and etcd.keyFile of ${cluster} belong together; give both or none`)
+    if (etcd.password !== undefined && etcd.user === undefined)
+      problems.push(`etcd.password of ${cluster} is given without etcd.user; give the user it belongs to`)
+  }
+  return problems
 }
 
 /** The first log and those under `logs`, alike. */

@@ -209,6 +209,7 @@ export const gatewayConfig = defineConfig({
     'log.format': '--log-format <format>',
     'process.exitWithParent': '--exit-with-parent',
   },
+  check: contradictions,
   examples: [
     'deltawatch-gateway --nats nats://127.0.0.1:7422 --listen 127.0.0.1:7400 --clusters sz-edge-1=sz,gz-edge-1=gz --hub-region sz --policies policies/regions --auth dev',
   ],
@@ -217,7 +218,7 @@ export const gatewayConfig = defineConfig({
 export type GatewayConfig = z.output<typeof schema>
 
 /** What is wrong between fields; empty when nothing is. */
-export function contradictions(config: GatewayConfig): readonly string[] {
+function contradictions(config: z.output<typeof schema>): readonly string[] {
   const problems: string[] = []
   const { auth, listen, admin } = config
   if (auth.mode === 'dev' && !auth.devAnywhere && !isLoopback(listen.host)) {

@@ -3,7 +3,6 @@
 
 import cluster from 'node:cluster'
 import { type Clock, systemClock } from '#kit/clock.ts'
-import { ConfigError } from '#kit/config/errors.ts'
 import { configFromProcess } from '#kit/config/process.ts'
 import { watchEventLoop } from '#kit/event-loop.ts'
 import { mountAdmin } from '#kit/http/admin.ts'
@@ -19,7 +18,7 @@ import { VERSION } from '#kit/version.ts'
 import { persisting } from './admin/local-target.ts'
 import { mountAdminApi } from './admin/routes.ts'
 import { type App, startApp } from './app.ts'
-import { contradictions, type GatewayConfig, gatewayConfig } from './config.ts'
+import { gatewayConfig } from './config.ts'
 import { forgetForkedScript } from './workers/executable.ts'
 import { type Channel, ProcessLink, STOP_NOTE } from './workers/process-link.ts'
 import { startPrimary } from './workers/primary.ts'
@@ -52,8 +51,6 @@ await runService(
   },
   async (lifecycle) => {
     for (const warning of warnings) logger.warn('configuration', { warning })
-    const problems = contradictions(config)
-    if (problems.length > 0) throw new ConfigError(problems)
     const primary = config.workers > 0 && cluster.isPrimary
     logger.info('starting', {
       version: VERSION,
@@ -66,7 +63,7 @@ await runService(
       return { reload: () => running.reload() }
     }
     const app = await serve(lifecycle)
-    return { reload: () => app.reload(checked(loaded.reload())) }
+    return { reload: () => app.reload(loaded.reload()) }
   },
 )
 
@@ -109,10 +106,4 @@ function linkToPrimary(running: { readonly app: App | undefined }): ProcessLink 
     ),
   )
   return link
-}
-
-function checked(next: GatewayConfig): GatewayConfig {
-  const faults = contradictions(next)
-  if (faults.length > 0) throw new ConfigError(faults)
-  return next
 }

@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises'
 import { type Command, InvalidArgumentError } from 'commander'
 import { errorMessage } from '#kit/errors.ts'
+import { withoutUserinfo } from '#kit/userinfo.ts'
 import { examineEtcd } from './doctor/etcd.ts'
 import { type Finding, findingsAt, worst } from './doctor/finding.ts'
 import { examineGateway } from './doctor/gateway.ts'
@@ -147,7 +148,11 @@ async function tlsFrom(
 
 function requireUrl(option: string, text: string, protocol: RegExp): void {
   if (URL.canParse(text) && protocol.test(new URL(text).protocol)) return
-  throw new CommandError('DW_DOCTOR_URL', `${option} ${JSON.stringify(text)} is no address; write http://host:port`, 2)
+  throw new CommandError(
+    'DW_DOCTOR_URL',
+    `${option} ${withoutUserinfo(JSON.stringify(text))} is no address; write http://host:port`,
+    2,
+  )
 }
 
 function secondsOf(text: string): number {

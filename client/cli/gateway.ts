@@ -3,6 +3,7 @@
 // Refuses: what is watched (selection.ts) and what is printed (the commands).
 
 import { type Command, InvalidArgumentError } from 'commander'
+import { withoutUserinfo } from '#kit/userinfo.ts'
 import { DeltaWatch } from '../deltawatch.ts'
 import { CliError, Exit } from './failure.ts'
 import { note, type Terminal } from './terminal.ts'
@@ -79,7 +80,7 @@ function unreached(url: string, limit: number, last: string, io: Terminal): CliE
   const seen = last === '' || last === '1006' ? '' : `; the last attempt ended with ${last}`
   return new CliError(
     Exit.Unreachable,
-    `no welcome from ${url} within ${limit} s${seen}`,
+    `no welcome from ${withoutUserinfo(url)} within ${limit} s${seen}`,
     'is the gateway running there? `npm start` runs a local one; `deltawatch doctor` looks closer',
   )
 }

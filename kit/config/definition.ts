@@ -16,6 +16,8 @@ export interface ConfigSpec<S extends z.ZodObject> {
   readonly flags: Readonly<Record<string, string>>
   /** Complete command lines shown at the end of `--help`. */
   readonly examples?: readonly string[]
+  /** What is wrong between fields, each with what to do; asked once every field is right by itself. */
+  check?(config: z.output<S>): readonly string[]
 }
 
 export interface ConfigDefinition<S extends z.ZodObject> extends ConfigSpec<S> {

@@ -40,7 +40,7 @@ export function loadConfig<S extends z.ZodObject>(
   const readFile = from.readFile ?? ((path: string) => readFileSync(path, 'utf8'))
   const gathered = gather(definition.schema, definition.shape, { file, env: from.env, flags: line.flags, readFile })
   const flagOf = (name: string): string | undefined => definition.flags[name]
-  const judged = validate(definition.schema, definition.shape, gathered, flagOf)
+  const judged = validate(definition, gathered, flagOf)
   const warnings = gathered.warnings.map((w) => `warning: ${w}\n`).join('')
   if (!judged.ok) {
     const n = judged.problems.length

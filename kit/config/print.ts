@@ -3,6 +3,7 @@
 
 import { Document, isScalar, visit } from 'yaml'
 import type * as z from 'zod'
+import { withoutUserinfo } from '../userinfo.ts'
 import type { ConfigDefinition } from './definition.ts'
 import { formatAddress, formatDuration, formatSize } from './fields.ts'
 import { type Field, visitSecrets } from './shape.ts'
@@ -25,13 +26,20 @@ export function printConfig<S extends z.ZodObject>(
   return document.toString({ lineWidth: 0 })
 }
 
-/** A copy in which every secret is `***`. */
+/** A copy in which every secret is `***`, also the user and password in an address. */
 export function redact(schema: z.ZodObject, config: unknown): Tree {
   const copy = structuredClone(config) as Tree
   visitSecrets(schema, copy, (parent, key) => {
     if (parent[key] !== undefined) parent[key] = REDACTED
   })
-  return copy
+  return plainAddresses(copy) as Tree
+}
+
+function plainAddresses(value: unknown): unknown {
+  if (typeof value === 'string') return value.includes('://') ? withoutUserinfo(value) : value
+  if (Array.isArray(value)) return value.map(plainAddresses)
+  if (!isTree(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, plainAddresses(item)]))
 }
 
 /** The text form a file would use. */

@@ -1,8 +1,10 @@
 // The raw tree against the schema, and every problem in words an operator can act on.
-// Owns: the sentences: field, value (never of a secret), where it came from, what is wrong, what to write.
+// Owns: the sentences: field, value (never of a secret, nor the user and password in an address), where it came from, what is wrong, what to write.
 // Does not own: reading sources (layers.ts) or printing (load.ts).
 
 import type * as z from 'zod'
+import { withoutUserinfo } from '../userinfo.ts'
+import type { ConfigDefinition } from './definition.ts'
 import { type Gathered, get, isTree } from './layers.ts'
 import { nearest } from './nearest.ts'
 import { type Field, type FieldKind, FILE_SUFFIX, type Shape, visitSecrets } from './shape.ts'
@@ -14,17 +16,20 @@ export type Validated<T> =
 type Issue = z.core.$ZodIssue
 
 export function validate<S extends z.ZodObject>(
-  schema: S,
-  shape: Shape,
+  definition: Pick<ConfigDefinition<S>, 'schema' | 'shape' | 'check'>,
   gathered: Gathered,
   flagOf: (name: string) => string | undefined,
 ): Validated<z.output<S>> {
+  const { schema, shape } = definition
   const result = schema.safeParse(gathered.tree)
   const secrets = secretPaths(schema, gathered.tree)
   const about: About = { shape, gathered, flagOf, secrets }
   const fromSchema = result.success ? [] : result.error.issues.flatMap((issue) => sentences(about, issue))
   const problems = [...gathered.problems, ...fromSchema]
-  if (result.success && problems.length === 0) return { ok: true, config: result.data }
+  if (result.success && problems.length === 0) {
+    problems.push(...(definition.check?.(result.data) ?? []))
+    if (problems.length === 0) return { ok: true, config: result.data }
+  }
   return { ok: false, problems: [...new Set(problems)] }
 }
 
@@ -153,6 +158,6 @@ function article(type: string): string {
 function show(value: unknown): string {
   if (value === undefined) return ''
   if (isTree(value)) return 'a mapping'
-  const text = JSON.stringify(value)
+  const text = withoutUserinfo(JSON.stringify(value))
   return text.length > 80 ? `${text.slice(0, 80)}…` : text
 }

@@ -2,6 +2,8 @@
 // Owns: the three verdicts, version ranges, and the judgement of a clock from one HTTP answer. Pure.
 // Refuses: asking anybody (etcd.ts, hub.ts, gateway.ts do).
 
+import { withoutUserinfo } from '#kit/userinfo.ts'
+
 export type Verdict = 'ok' | 'warn' | 'fail'
 
 export type Finding = {
@@ -15,11 +17,15 @@ export type Finding = {
 }
 
 /** Findings of one place: `const say = findingsAt('hub …'); say.ok('version', '2.15.2')`. */
-export function findingsAt(at: string) {
+export function findingsAt(place: string) {
+  const at = withoutUserinfo(place)
+  const finding = (check: string, verdict: Verdict, detail: string): Finding => {
+    return { at, check, verdict, detail: withoutUserinfo(detail) }
+  }
   return {
-    ok: (check: string, detail: string): Finding => ({ at, check, verdict: 'ok', detail }),
-    warn: (check: string, detail: string, next: string): Finding => ({ at, check, verdict: 'warn', detail, next }),
-    fail: (check: string, detail: string, next: string): Finding => ({ at, check, verdict: 'fail', detail, next }),
+    ok: (check: string, detail: string): Finding => finding(check, 'ok', detail),
+    warn: (check: string, detail: string, next: string): Finding => ({ ...finding(check, 'warn', detail), next }),
+    fail: (check: string, detail: string, next: string): Finding => ({ ...finding(check, 'fail', detail), next }),
   }
 }
 export type Say = ReturnType<typeof findingsAt>

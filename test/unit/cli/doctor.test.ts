@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { Command } from 'commander'
 import {
   clockOffset,
   type Finding,
@@ -11,6 +12,7 @@ import {
   judgeNatsVersion,
   worst,
 } from '#client/cli/doctor/finding.ts'
+import { registerDoctorCommand } from '#client/cli/doctor.ts'
 import { readReport } from '#client/cli/doctor/gateway.ts'
 import { judgeStream } from '#client/cli/doctor/hub.ts'
 import { streamConfig } from '#protocol/log/stream.ts'
@@ -18,6 +20,26 @@ import { parseClusterId } from '#protocol/subjects.ts'
 
 const say = findingsAt('here')
 const verdicts = (findings: readonly Finding[]): string[] => findings.map(({ verdict }) => verdict)
+
+test('no finding repeats the user and password somebody wrote into an address', async () => {
+  const say = findingsAt('hub nats://u:secretpw@h:4222,nats://v:second@i:4222')
+  assert.equal(say.ok('reachable', 'fine').at, 'hub nats://***@h:4222,nats://***@i:4222')
+  assert.doesNotMatch(say.fail('reachable', 'GET http://root:hunter2@h:1/version failed', 'look').detail, /hunter2/)
+  const ran = { out: '', err: '', code: -1 }
+  const program = new Command('deltawatch')
+  registerDoctorCommand(program, {
+    isTTY: false,
+    columns: 100,
+    out: (text) => void (ran.out += text),
+    err: (text) => void (ran.err += text),
+    code: (code) => void (ran.code = code),
+  })
+  const args = ['--etcd', 'http://root:hunter2@127.0.0.1:9', '--gateway', 'ws://u:secretpw@127.0.0.1:9']
+  await program.parseAsync(['doctor', '--json', ...args], { from: 'user' })
+  assert.equal(ran.code, 1)
+  assert.match(ran.out, /"at": ?"etcd http:\/\/\*\*\*@127\.0\.0\.1:9"/)
+  assert.doesNotMatch(ran.out + ran.err, /hunter2|secretpw/)
+})
 
 test('versions: supported ranges, and what is newer than was tried', () => {
   const etcd = ['3.4.22', '3.4.23', '3.5.21', '3.7.9', '3.8.0', '4.0.0', 'nonsense']
