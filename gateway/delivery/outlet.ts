@@ -51,6 +51,7 @@ export class Outlet {
   #marked = 0
   #marks: Mark[] | undefined
   #charged = 0
+  #ended = false
 
   constructor(wire: Wire, limits: OutletLimits, budget: ByteBudget, random: () => number, now: () => number) {
     this.wire = wire
@@ -126,10 +127,18 @@ export class Outlet {
     this.#written += bytes.length
     this.wire.write(bytes)
     if (this.tap !== undefined) this.tap(bytes)
-    if (this.wire.mark === undefined) return
+    if (this.wire.mark === undefined) return this.settle()
     this.#charged += bytes.length
     this.#budget.used += bytes.length
     if (this.#written - this.#marked >= this.#limits.markBytes) this.mark()
+  }
+
+  /** Without marks the budget is charged with what this process holds: call it whenever some of that has left. */
+  settle(): void {
+    if (this.#ended || this.wire.mark !== undefined) return
+    const held = this.wire.pending
+    this.#budget.used += held - this.#charged
+    this.#charged = held
   }
 
   /** Joins a mark now, also as a sign of life to be answered. */
@@ -160,6 +169,7 @@ export class Outlet {
   closed(): void {
     this.#release(this.#charged)
     this.#marks = undefined
+    this.#ended = true
   }
 
   #release(bytes: number): void {

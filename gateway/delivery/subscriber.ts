@@ -13,6 +13,9 @@ import type { RateLimiter } from './rate-limiter.ts'
 import type { Reader } from './reader.ts'
 import type { Watch } from './watch.ts'
 
+/** A frame about a cluster, as it would be said to the subscriber now; undefined when nothing is to be said. */
+export type Notice = (subscriber: Subscriber) => Buffer | undefined
+
 /** Between two errors that say the same of what goes on by itself. */
 const TELL_MS = 10_000
 
@@ -48,6 +51,8 @@ export class Subscriber {
   /** Monotonic ms at which the class's rate was last told of. */
   #slowedAt = Number.NEGATIVE_INFINITY
   #active: Reader[] = []
+  /** What a full connection was not told of clusters; made anew when there is room, so that only the newest is sent. */
+  #owed: Map<ClusterId, Notice> | undefined
 
   constructor(
     outlet: Outlet,
@@ -70,6 +75,15 @@ export class Subscriber {
   send(frame: ServerFrame): void {
     const bytes = this.encoder.frame(frame)
     if (bytes !== undefined) this.outlet.force(bytes)
+  }
+
+  /** Tells of a cluster now, or as soon as there is room; a later notice of the same cluster takes its place. */
+  notify(cluster: ClusterId, bytes: Buffer, again: Notice): void {
+    if (this.#owed === undefined && this.outlet.offer(bytes)) return
+    this.#owed ??= new Map()
+    this.#owed.delete(cluster)
+    this.#owed.set(cluster, again)
+    this.#deps.pump(this)
   }
 
   /** A live reader's tick: within rate and room, or it falls behind. */
@@ -132,7 +146,7 @@ export class Subscriber {
 
   /** The connection has room again. */
   drained(): void {
-    if (this.#active.length > 0) this.#deps.pump(this)
+    if (this.#active.length > 0 || this.#owed !== undefined) this.#deps.pump(this)
   }
 
   /**
@@ -140,6 +154,7 @@ export class Subscriber {
    * rate; 'idle': nothing to do.
    */
   pump(steps: number): 'again' | 'full' | 'idle' {
+    if (this.#owed !== undefined && !this.closed && !this.#pay(this.#owed)) return 'full'
     let stuck = 0
     for (let n = 0; n < steps; n++) {
       const reader = this.#active.shift()
@@ -195,6 +210,17 @@ export class Subscriber {
     reader.toldAt = now
     const code = what === 'snapshot' ? ErrorCode.SnapshotBusy : ErrorCode.ReplayBusy
     this.#error(code, `${code.text} for cluster ${reader.feed.source.cluster}; it is tried again`, this.watchOf(reader))
+  }
+
+  /** Catches up with the notices; false when there was no room for all. */
+  #pay(owed: Map<ClusterId, Notice>): boolean {
+    for (const [cluster, make] of owed) {
+      const bytes = make(this)
+      if (bytes !== undefined && !this.outlet.offer(bytes)) return false
+      owed.delete(cluster)
+    }
+    this.#owed = undefined
+    return true
   }
 
   #slowed({ limits }: RateLimiter): void {

@@ -71,12 +71,13 @@ export function eventStream(deps: EventStreamDeps) {
     const { following } = opened
     response.once('close', () => following.gone())
     endpoint.socket.on('drain', () => following.seen())
+    endpoint.onFlushed = () => following.outlet.settle()
     const refusal = following.open({ ...wanted, request: { ...wanted.request, start } })
     if (refusal !== undefined) following.close(refusal.code)
   }
 }
 
-type StreamEndpoint = Endpoint & { readonly socket: Socket }
+type StreamEndpoint = Endpoint & { readonly socket: Socket; onFlushed: () => void }
 
 /** Headers out, then the bare socket: shared frames must not be wrapped in a chunk each. */
 function begin(response: ServerResponse, headers: Readonly<Record<string, string>>): StreamEndpoint {
@@ -97,7 +98,7 @@ function begin(response: ServerResponse, headers: Readonly<Record<string, string
     get open() {
       return !socket.destroyed && socket.writable
     },
-    write: (bytes) => void socket.write(bytes),
+    write: (bytes) => void socket.write(bytes, () => endpoint.onFlushed()),
     mark: undefined,
     get pending() {
       return socket.writableLength
@@ -105,5 +106,12 @@ function begin(response: ServerResponse, headers: Readonly<Record<string, string
     cork: () => socket.cork(),
     uncork: () => socket.uncork(),
   }
-  return { wire, socket, close: () => void socket.end(), reset: () => void socket.resetAndDestroy() }
+  const endpoint: StreamEndpoint = {
+    wire,
+    socket,
+    close: () => void socket.end(),
+    reset: () => void socket.resetAndDestroy(),
+    onFlushed: () => undefined,
+  }
+  return endpoint
 }

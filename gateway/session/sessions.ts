@@ -4,7 +4,7 @@
 
 import type { Code } from '#protocol/codes.ts'
 import { Close } from '#protocol/codes.ts'
-import type { ClusterFrame, ClusterState } from '#protocol/frames.ts'
+import type { ClusterFrame, ClusterState, ClusterStatus } from '#protocol/frames.ts'
 import type { Clock } from '#kit/clock.ts'
 import type { Random } from '#kit/random.ts'
 import type { Authenticator, AuthOutcome, Principal } from '../auth/principal.ts'
@@ -14,6 +14,7 @@ import type { Delivery } from '../delivery/delivery.ts'
 import type { Feed } from '../delivery/feed.ts'
 import type { ByteBudget } from '../delivery/outlet.ts'
 import type { PolicyView } from '../delivery/policy-port.ts'
+import type { ClusterSource } from '../delivery/ports.ts'
 import type { Burst } from '../delivery/reader.ts'
 import type { Subscriber } from '../delivery/subscriber.ts'
 import type { Lease } from './admission.ts'
@@ -146,24 +147,20 @@ export class Sessions implements Disposable {
     if (removed) this.#told.delete(source.cluster)
     else this.#told.set(source.cluster, calm)
     const variants = new Map<string, Buffer | undefined>()
+    const again = (subscriber: Subscriber): Buffer | undefined => {
+      const status = delivery.statusFor(source, subscriber)
+      return status && delivery.encoder(subscriber.encoder.format).frame(clusterFrame(source, status, removed))
+    }
     const tell = (subscriber: Subscriber): void => {
       const status = delivery.statusFor(source, subscriber)
       if (status === undefined || (status.revision === undefined && status.epoch !== undefined && !moved)) return
       const { format } = subscriber.encoder
       const name = `${format} ${status.revision ?? ''}`
       if (!variants.has(name)) {
-        const frame: ClusterFrame = {
-          type: 'cluster',
-          cluster: source.cluster,
-          region: source.region,
-          state: removed ? 'removed' : status.state,
-          since: new Date(source.status.since).toISOString(),
-          ...(status.revision === undefined ? {} : { lastRevision: status.revision }),
-        }
-        variants.set(name, delivery.encoder(format).frame(frame))
+        variants.set(name, delivery.encoder(format).frame(clusterFrame(source, status, removed)))
       }
       const bytes = variants.get(name)
-      if (bytes !== undefined) subscriber.outlet.offer(bytes)
+      if (bytes !== undefined) subscriber.notify(source.cluster, bytes, again)
     }
     const told = [...this.#sessions].flatMap((session) => session.subscriber ?? [])
     for (const follower of this.#followers) if (covers(follower, source.cluster)) told.push(follower.subscriber)
@@ -219,6 +216,17 @@ export class Sessions implements Disposable {
     if (second.principal.subscriber.subject === first.principal.subscriber.subject) return first
     const reason = 'the token of the upgrade and the token of hello name different subjects; send one of them'
     return { ok: false, close: Close.Unauthorized, error: Close.Unauthorized, reason }
+  }
+}
+
+function clusterFrame(source: ClusterSource, status: ClusterStatus, removed: boolean): ClusterFrame {
+  return {
+    type: 'cluster',
+    cluster: source.cluster,
+    region: source.region,
+    state: removed ? 'removed' : status.state,
+    since: new Date(source.status.since).toISOString(),
+    ...(status.revision === undefined ? {} : { lastRevision: status.revision }),
   }
 }
 
