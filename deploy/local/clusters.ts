@@ -13,6 +13,8 @@ const LIVE = new Set<string>(['live', 'idle-proved'])
 export interface Clusters extends AsyncDisposable {
   /** Resolves when every cluster has been proved live at least once. */
   readonly live: Promise<void>
+  /** Clusters that were not proved live yet, and what the gateway says of each. */
+  missing(): ReadonlyMap<string, string>
   /**
    * Writes one key in every etcd and waits until each write, and then its delete, came back through the gateway.
    * Resolves to the milliseconds from the write to the event, by cluster. Rejects after `timeoutMs`, naming what is missing.
@@ -59,6 +61,7 @@ export function followClusters(
 
   return {
     live,
+    missing: () => new Map([...pending].map((cluster) => [cluster, told.get(cluster) ?? 'not known to the gateway'])),
     selfCheck: async (timeoutMs) => {
       const timeout = AbortSignal.timeout(timeoutMs)
       const missing = new Set<string>()

@@ -14,6 +14,7 @@ import { PortBusyError, requireFreePorts } from './free-ports.ts'
 import { type LocalOptions, parseOptions, USAGE } from './options.ts'
 import { gatewayUrl, sitesOf, tiersOf, wantedPorts } from './stack.ts'
 import { createSupervisor } from './supervisor.ts'
+import { explainTrouble } from './trouble.ts'
 import type { WriterSite } from './writer/sites.ts'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -54,7 +55,13 @@ async function main(options: LocalOptions): Promise<number> {
     stop.first.throwIfAborted()
     const clusters = cleanup.use(followClusters(gatewayUrl(options), sites, display.cluster))
     await supervisor.startTier(2)
-    await within(clusters.live, LIVE_WITHIN_MS, options.once, display)
+    const why = async (): Promise<string> => {
+      const lines = [...clusters.missing()].map(([cluster, state]) =>
+        explainTrouble(cluster, state, [join(logs, `agent-${cluster}.log`), join(logs, 'gateway.log')]),
+      )
+      return `not live after ${LIVE_WITHIN_MS / 1_000} s:\n${(await Promise.all(lines)).join('\n')}`
+    }
+    await within(clusters.live, LIVE_WITHIN_MS, options.once, display, why)
     if (options.once) {
       const seen = await clusters.selfCheck(SELF_CHECK_MS)
       for (const [cluster, ms] of seen)
@@ -88,13 +95,20 @@ async function wipe(dataDir: string, sites: readonly WriterSite[]): Promise<void
 }
 
 /** Resolves when all are live. Later than the limit: an error when `fatal`, otherwise a word, and the waiting goes on. */
-async function within(live: Promise<void>, ms: number, fatal: boolean, display: Display): Promise<void> {
+async function within(
+  live: Promise<void>,
+  ms: number,
+  fatal: boolean,
+  display: Display,
+  why: () => Promise<string>,
+): Promise<void> {
   const { promise: failed, reject } = Promise.withResolvers<never>()
-  const timer = setTimeout(() => {
-    const text = `not every cluster is live after ${ms / 1_000} s; the logs say why`
+  const say = async (): Promise<void> => {
+    const text = await why()
     if (fatal) reject(new Error(text))
     else display.note(text)
-  }, ms)
+  }
+  const timer = setTimeout(() => void say(), ms)
   try {
     await Promise.race([live, failed])
   } finally {
@@ -114,7 +128,10 @@ function invitations(options: LocalOptions): Invitation[] {
     { label: 'clusters', command: `npx deltawatch status${other}` },
     { label: 'stream', command: `curl -N '${url}/v1/events?cluster=sz-edge-1&prefix=/config/'` },
     { label: 'write', command: `curl -s ${sz?.url}/v3/kv/put -d '${body}'   # /config/greeting = "hello"` },
-    { label: 'or', command: `etcdctl --endpoints ${sz?.url} put /config/greeting '"hello"'` },
+    {
+      label: 'or',
+      command: `etcdctl --endpoints ${sz?.url} put /config/greeting '"hello"'   # npm run toolchain -- --only etcdctl`,
+    },
   ]
 }
 

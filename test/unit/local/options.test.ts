@@ -1,14 +1,41 @@
 // The command line of npm start, and what it says while it runs.
 
 import assert from 'node:assert/strict'
+import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
+import { join } from 'node:path'
 import { once } from 'node:events'
 import { test } from 'node:test'
 import { stripVTControlCharacters } from 'node:util'
 import { createDisplay } from '#deploy/local/display.ts'
 import { PortBusyError, requireFreePorts } from '#deploy/local/free-ports.ts'
 import { parseOptions } from '#deploy/local/options.ts'
+import { explainTrouble, newestWarning } from '#deploy/local/trouble.ts'
 import { createProgress } from '#deploy/toolchain/progress.ts'
+import { scratchDir } from '../../support/process.ts'
+
+test('what keeps a cluster from being live is its newest warning, with the log it stands in', async () => {
+  await using dir = await scratchDir('trouble')
+  const [agent, gateway] = [join(dir.path, 'agent.log'), join(dir.path, 'gateway.log')]
+  const line = (level: string, second: number, fields: object): string =>
+    `${JSON.stringify({ level, time: `2030-01-01T00:00:0${second}.000Z`, ...fields })}\n`
+  const general = line('warn', 1, { event: 'lineage key is the public development key' })
+  await writeFile(agent, general + line('warn', 2, { cluster: 'sz-edge-1', event: 'phase', reason: 'no stream' }))
+  await writeFile(
+    gateway,
+    `not JSON\n${line('warn', 3, { cluster: 'gz-edge-1', event: 'other' })}` +
+      line('warn', 4, { cluster: 'sz-edge-1', event: 'log not readable', err: { code: 'X', message: 'denied' } }) +
+      line('info', 5, { cluster: 'sz-edge-1', event: 'fine' }),
+  )
+  const said = await explainTrouble('sz-edge-1', 'unreachable', [agent, gateway])
+  assert.match(said, /sz-edge-1: unreachable; log not readable: denied\n +\(log: .*gateway\.log\)/)
+  assert.match(await explainTrouble('sz-edge-1', 'unreachable', [agent]), /phase: no stream\n +\(log: .*agent\.log\)/)
+  assert.match(
+    await explainTrouble('mo-edge-1', 'lagging', [agent, gateway]),
+    /lagging; no warning in .*agent\.log, .*/,
+  )
+  assert.equal(newestWarning(line('error', 1, { event: 'crashed' }), 'mo-edge-1')?.text, 'crashed')
+})
 
 test('defaults are the documented ports, with the writer', () => {
   const options = parseOptions([])
