@@ -3,6 +3,7 @@
 // Refuses: etcd3's Watcher (it loses events on reconnect), etcd3's retries and breakers, every write.
 // One client per endpoint: etcd3 picks a random host per call otherwise, and a probe would judge another member.
 
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { type IOptions, Etcd3 } from 'etcd3'
 import { type Key, keyFromBytes, keyToBytes } from '#protocol/bytes.ts'
 import { parseRevision, type Revision } from '#protocol/revision.ts'
@@ -131,6 +132,28 @@ type InterceptingCall = ReturnType<Interceptor>
 /** etcd3's own retries and breakers would answer for members that were never asked. Async, so that a throw becomes a rejection. */
 const NO_POLICY = { execute: async (fn: (context: object) => unknown) => fn({}) }
 
+/** etcd3 asks again with a fresh token for as long as every token is called invalid, without a pause. Once is enough. */
+class AskedTwice {
+  readonly #context = new AsyncLocalStorage<{ left: number }>()
+  readonly #endpoint: string
+
+  constructor(endpoint: string) {
+    this.#endpoint = endpoint
+  }
+
+  /** One call of etcd3's, however often it sends it. */
+  run<T>(call: () => Promise<T>): Promise<T> {
+    return this.#context.run({ left: 2 }, call)
+  }
+
+  readonly execute = async (fn: (context: object) => unknown): Promise<unknown> => {
+    const asked = this.#context.getStore()
+    if (asked !== undefined && asked.left-- === 0)
+      throw new EtcdFailure('auth', `${this.#endpoint} refused a fresh token as well`)
+    return fn({})
+  }
+}
+
 /** The token's metadata object is cached and shared by etcd3, so a clone is marked. */
 const requireLeader: Interceptor = (options, nextCall) => {
   const call = nextCall(options)
@@ -145,12 +168,13 @@ const requireLeader: Interceptor = (options, nextCall) => {
 }
 
 export const connectEtcd: ConnectEtcd = (options) => {
-  const client = new Etcd3(clientOptions(options, UNLIMITED))
+  const asking = new AskedTwice(options.endpoint)
+  const client = new Etcd3(clientOptions(options, UNLIMITED, asking))
   const watches = new Set<RawWatch>()
   let closed = false
   const call = async <T>(what: string, run: () => Promise<T>): Promise<T> => {
     try {
-      return await run()
+      return await asking.run(run)
     } catch (cause) {
       throw toFailure(`${what} at ${options.endpoint}`, cause)
     }
@@ -205,7 +229,7 @@ const UNLIMITED = -1
 /** Node's timers may fire a millisecond early; pings a hair below the server's minimum add up to a GOAWAY. */
 const PING_MARGIN_MS = 250
 
-function clientOptions(options: EtcdMemberOptions, maxResponseBytes: number): IOptions {
+function clientOptions(options: EtcdMemberOptions, maxResponseBytes: number, global: object = NO_POLICY): IOptions {
   const { user, tls } = options.credentials
   const secure = options.endpoint.startsWith('https:')
   return {
@@ -235,7 +259,7 @@ function clientOptions(options: EtcdMemberOptions, maxResponseBytes: number): IO
       'grpc-node.flow_control_window': 1024 * 1024,
     },
     defaultCallOptions: (context) => (context.isStream ? {} : { deadline: options.now() + options.callTimeoutMs }),
-    faultHandling: { host: () => NO_POLICY, global: NO_POLICY } as unknown as NonNullable<IOptions['faultHandling']>,
+    faultHandling: { host: () => NO_POLICY, global } as unknown as NonNullable<IOptions['faultHandling']>,
   }
 }
 
