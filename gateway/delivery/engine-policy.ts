@@ -93,8 +93,11 @@ export function viewOf(given: Bundles, hooks: ClassHooks): EngineView {
 
 /** Salted with the candidate's revision: another rollout picks other subscribers, every gateway the same ones. */
 function isCanary(subscriber: Subscriber, canary: NonNullable<Bundles['canary']>, stable: PolicyBundle): boolean {
-  const { sha256 } = stable.compiled.deps
-  return chooseBundle(subscriber, { ...canary.rollout, salt: canary.bundle.revision }, sha256) === 'canary'
+  const { deps } = stable.compiled
+  return (
+    chooseBundle(subscriber, { ...canary.rollout, salt: canary.bundle.revision }, (bytes) => deps.sha256(bytes)) ===
+    'canary'
+  )
 }
 
 function noteShadow(

@@ -37,7 +37,7 @@ const PLACES: readonly Place[] = [
     [
       put(
         `/orders/${n}/escaped`,
-        Buffer.from(`{"id":"${[...t].map((c) => `\\u00${c.charCodeAt(0).toString(16)}`).join('')}"}`),
+        Buffer.from(`{"id":"${Array.from(t, (c) => `\\u00${c.charCodeAt(0).toString(16)}`).join('')}"}`),
       ),
     ],
   ],

@@ -34,7 +34,7 @@ export function spellings(text: string): ReadonlyMap<string, Buffer> {
     ['HEX', Buffer.from(Buffer.from(text).toString('hex').toUpperCase())],
     ['percent', Buffer.from(percent(text, false))],
     ['percent all', Buffer.from(percent(text, true))],
-    ['JSON escapes', Buffer.from([...text].map((c) => `\\u00${hex(c.charCodeAt(0))}`).join(''))],
+    ['JSON escapes', Buffer.from(Array.from(text, (c) => `\\u00${hex(c.charCodeAt(0))}`).join(''))],
     ['UTF-16', utf16],
     ['UTF-16 big endian', Buffer.from(utf16).swap16()],
   ])

@@ -17,7 +17,7 @@ export function cnId(n: number): string {
   // The place's last two digits carry the thousands, so that numbers beyond 1,000 differ too.
   const digits = `${head.slice(0, 4)}${String(10 + (Math.floor(n / 1000) % 80))}${head.slice(6)}${tail}`
   let sum = 0
-  for (const [i, digit] of [...digits].entries()) sum += Number(digit) * (2 ** (17 - i) % 11)
+  for (const [i, digit] of Array.from(digits).entries()) sum += Number(digit) * (2 ** (17 - i) % 11)
   return digits + '10X98765432'[sum % 11]
 }
 
@@ -25,9 +25,9 @@ export function cnId(n: number): string {
 export function hkid(n: number): string {
   const letters = n % 2 === 0 ? 'ABCDEFGHKMPRSVYZ'[n % 16] : `W${'XAB'[n % 3]}`
   const digits = String(200_000 + (n % 700_000)).padStart(6, '0')
-  const values = [...(letters ?? 'A')].map((letter) => letter.charCodeAt(0) - 55)
+  const values = Array.from(letters ?? 'A').map((letter) => letter.charCodeAt(0) - 55)
   if (values.length === 1) values.unshift(36)
-  const places = [...values, ...[...digits].map(Number)]
+  const places = [...values, ...Array.from(digits, Number)]
   const sum = places.reduce((total, place, i) => total + place * (9 - i), 0)
   const check = (11 - (sum % 11)) % 11
   return `${letters}${digits}(${check === 10 ? 'A' : check})`

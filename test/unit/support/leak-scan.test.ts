@@ -18,7 +18,7 @@ test('every spelling is found wherever it starts', () => {
       Buffer.from(text).toString('base64url'),
       Buffer.from(text).toString('hex'),
       encodeURIComponent(text),
-      [...text].map((c) => `\\u00${c.charCodeAt(0).toString(16)}`).join(''),
+      Array.from(text, (c) => `\\u00${c.charCodeAt(0).toString(16)}`).join(''),
       Buffer.from(text, 'utf16le'),
     ]
     for (const [i, data] of spelt.entries()) assert.ok(scanner.count(data) === 1, `${i} ${pad}`)
