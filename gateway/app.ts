@@ -27,6 +27,7 @@ import { type GatewayPolicies, openPolicies } from './policies.ts'
 import type { PolicySkew } from './policy-skew.ts'
 import { openPolicyRecords } from './policy-start.ts'
 import { DEFAULT_DELIVERY, type Front, openFront } from './session/front.ts'
+import { isLoopback } from './session/origin.ts'
 import { DEFAULT_LIMITS, type SessionLimits } from './session/limits.ts'
 import { LogSources } from './upstream/sources.ts'
 
@@ -111,6 +112,8 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
     .read(() => (auth.problem !== '' || authenticator.dev ? 1 : 0))
   if (authenticator.dev)
     logger.warn('dev mode: everybody is let in', { listen: `${config.listen.host}:${config.listen.port}` })
+  if (config.admin === undefined && !isLoopback(config.listen.host))
+    logger.warn('no metrics are served: they and the details of probes need --admin where listen is not loopback')
   const front = await lifecycle.start(
     'front',
     () =>
@@ -125,6 +128,7 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
           },
           origin: { allowedOrigins: config.origins, allowedHosts: config.hosts, dev: authenticator.dev },
           drainMs: config.drain,
+          details: config.admin === undefined,
           proxyProtocol: config.proxyProtocol,
         },
         {

@@ -28,7 +28,7 @@ import { sessionMetrics } from './metrics.ts'
 import { ProxiedSockets } from './proxied.ts'
 import { readOnlySocket } from './read-only.ts'
 import { mountSubscriberRoutes } from './routes.ts'
-import type { OriginRules } from './origin.ts'
+import { isLoopback, judgeOrigin, type OriginRules } from './origin.ts'
 import { Sessions } from './sessions.ts'
 import { WsAcceptor } from './transport.ts'
 import { upgradeHandler } from './upgrade.ts'
@@ -39,6 +39,11 @@ export type FrontOptions = {
   readonly delivery: DeliveryOptions
   readonly origin: OriginRules
   readonly drainMs: number
+  /**
+   * Whether metrics and the details of probes may be read here, on a loopback listener and under a name of it: they name
+   * every cluster and its activity, which not every subscriber may know of.
+   */
+  readonly details: boolean
   /** Every connection comes through a balancer that says who the peer is. */
   readonly proxyProtocol?: boolean
 }
@@ -119,12 +124,19 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
       ? new ProxiedSockets(options.limits.headersTimeoutMs, () => meters.refused.with({ code: 'ProxyHeader' }).inc())
       : undefined
   const addressOf = ({ socket }: IncomingMessage): string => proxied?.addressOf(socket) ?? socket.remoteAddress ?? ''
-  const router = mountAdmin(createRouter(), deps)
+  const cross = crossOrigin(options.origin)
+  const detailed = options.details && isLoopback(options.listen.host)
+  const { health, metrics } = deps
+  const router = mountAdmin(createRouter(), {
+    health,
+    metrics,
+    detail: ({ headers }) =>
+      detailed && judgeOrigin({ ...options.origin, dev: true }, headers.origin, headers.host) === 'ok',
+  })
   const credentials = {
     authenticator: deps.authenticator,
     tickets: deps.tickets ?? new LocalTickets(clock, deps.random),
   }
-  const cross = crossOrigin(options.origin)
   const isDraining = (): boolean => draining
   const { context } = sessions
   mountSubscriberRoutes(router, {

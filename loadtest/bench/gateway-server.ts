@@ -66,6 +66,7 @@ async function deltawatch(): Promise<{ readonly port: number; send(n: number, wh
       delivery: DEFAULT_DELIVERY,
       origin: { allowedOrigins: [], allowedHosts: [], dev: true },
       drainMs: 0,
+      details: true,
     },
     {
       sources: new FakeSources(...sources),

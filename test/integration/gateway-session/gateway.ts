@@ -24,6 +24,7 @@ import { policyOf, type Rules } from '../../unit/gateway-session/rig.ts'
 export type GatewayOptions = {
   readonly sources: Sources
   readonly limits?: Partial<SessionLimits>
+  readonly details?: boolean
   readonly rules?: Rules
   readonly authenticator?: Authenticator
   readonly origin?: Partial<OriginRules>
@@ -122,6 +123,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       delivery: DEFAULT_DELIVERY,
       origin: { allowedOrigins: [], allowedHosts: [], dev: true, ...options.origin },
       drainMs: 50,
+      details: options.details ?? true,
       proxyProtocol: options.proxyProtocol ?? false,
     },
     {
