@@ -5,23 +5,27 @@
 // Start and memory are the executable's (npm run build) where there is one, and the source's, which also compiles itself.
 
 import { existsSync } from 'node:fs'
-import { parseArgs } from 'node:util'
+import { optionsOf } from '#deploy/command-line.ts'
 import { anonymousBytes, nowUs, Observer, type RunningAgent, World, Writer } from './agent-world.ts'
 import { cpuSeconds, round, sleep } from './gateway-processes.ts'
 import { chosen, openReport, type Row, within } from './report.ts'
 
-const { values: args } = parseArgs({
-  options: {
-    only: { type: 'string' },
-    seconds: { type: 'string', default: '8' },
-    rtt: { type: 'string', default: '60' },
-    /** Keys of the checkpoint case. */
-    keys: { type: 'string', default: '1000000' },
-    bytes: { type: 'string', default: '300' },
-    rate: { type: 'string', default: '1000' },
-    executable: { type: 'string', default: 'dist/deltawatch-agent' },
+const args = optionsOf(
+  { use: 'npm run bench:agent --', about: 'Measures one agent between a real etcd and a real hub.' },
+  {
+    only: { type: 'string', about: 'cases to run, by name, separated by commas' },
+    seconds: { type: 'string', default: '8', about: 'length of one measurement' },
+    rtt: { type: 'string', default: '60', about: 'milliseconds of delay to the hub' },
+    keys: { type: 'string', default: '1000000', about: 'keys of the checkpoint case' },
+    bytes: { type: 'string', default: '300', about: 'size of one value' },
+    rate: { type: 'string', default: '1000', about: 'events per second of the latency case' },
+    executable: {
+      type: 'string',
+      default: 'dist/deltawatch-agent',
+      about: 'single executable to measure beside the sources',
+    },
   },
-})
+)
 const CASES = ['start', 'throughput', 'puts', 'latency', 'memory', 'checkpoint'] as const
 const CASE_MS = 280_000
 const FLOOR = { eventsPerSecond: 20_000, memoryMib: 80, readyMs: 500, addedP50: 2, addedP99: 6, checkpointRatio: 3 }

@@ -8,7 +8,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { parseArgs } from 'node:util'
+import { optionsOf } from '#deploy/command-line.ts'
 import { jetstream, jetstreamManager } from '@nats-io/jetstream'
 import { connect } from '@nats-io/transport-node'
 import { systemClock } from '#kit/clock.ts'
@@ -25,18 +25,21 @@ import { round } from './gateway-processes.ts'
 import { openReport } from './report.ts'
 import { type Change, LogWriter } from '../../test/unit/gateway-upstream/log-writer.ts'
 
-const { values: args } = parseArgs({
-  options: {
-    events: { type: 'string', default: '1000000' },
-    value: { type: 'string', default: '300' },
-    keys: { type: 'string', default: '100000' },
-    'per-revision': { type: 'string', default: '4' },
-    'entry-kib': { type: 'string', default: '256' },
-    floor: { type: 'string', default: '100000' },
-    // The other half of this program: write the log to this server and say what was written.
-    'write-to': { type: 'string' },
+const args = optionsOf(
+  { use: 'npm run bench:catchup --', about: 'Measures how fast a gateway reads a log from its beginning.' },
+  {
+    events: { type: 'string', default: '1000000', about: 'events in the log' },
+    value: { type: 'string', default: '300', about: 'bytes of one value' },
+    keys: { type: 'string', default: '100000', about: 'different keys' },
+    'per-revision': { type: 'string', default: '4', about: 'events of one revision' },
+    'entry-kib': { type: 'string', default: '256', about: 'size of one log entry' },
+    floor: { type: 'string', default: '100000', about: 'events per second below which the run fails' },
+    'write-to': {
+      type: 'string',
+      about: 'the other half of this program: write the log to this server and say what was written',
+    },
   },
-})
+)
 const total = Number(args.events)
 const valueBytes = Number(args.value)
 const keys = Number(args.keys)

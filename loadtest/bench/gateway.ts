@@ -6,8 +6,8 @@
 
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { parseArgs } from 'node:util'
 import { fileURLToPath } from 'node:url'
+import { optionsOf } from '#deploy/command-line.ts'
 import wsPackage from 'ws/package.json' with { type: 'json' }
 import { resolveTool } from '#deploy/toolchain/resolve.ts'
 import { fanout, PEERS, ratio } from './gateway-fanout.ts'
@@ -18,17 +18,20 @@ import { round } from './gateway-processes.ts'
 import { storm } from './gateway-storm.ts'
 import { chosen, openReport, within } from './report.ts'
 
-const { values: args } = parseArgs({
-  options: {
-    only: { type: 'string' },
-    peers: { type: 'string' },
-    seconds: { type: 'string', default: '5' },
-    bytes: { type: 'string', default: '300' },
-    /** Of the storm and of the idle connections. */
-    sockets: { type: 'string', default: '10000' },
-    events: { type: 'string', default: '1000000' },
+const args = optionsOf(
+  {
+    use: 'npm run bench:gateway --',
+    about: 'Compares the gateway with its peers on this machine, as ratios in one run.',
   },
-})
+  {
+    only: { type: 'string', about: 'cases to run, by name, separated by commas' },
+    peers: { type: 'string', about: 'who to compare with, separated by commas' },
+    seconds: { type: 'string', default: '5', about: 'length of one measurement' },
+    bytes: { type: 'string', default: '300', about: 'size of one value' },
+    sockets: { type: 'string', default: '10000', about: 'of the storm and of the idle connections' },
+    events: { type: 'string', default: '1000000', about: 'of the catch-up' },
+  },
+)
 const CASES = ['fanout', 'wide', 'interest', 'latency', 'isolation', 'storm', 'idle', 'catchup'] as const
 const CASE_MS = 180_000
 const FLOOR = { natsRatio: 1.5, stormSeconds: 10, idleKib: 12, addedP50: 2, addedP99: 6, isolationMs: 10 }

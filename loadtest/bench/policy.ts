@@ -3,6 +3,7 @@
 // Each case runs in rounds over the same prepared events; the best of the rounds is reported beside the median, because the machine is shared.
 
 import { cpus } from 'node:os'
+import { optionsOf } from '#deploy/command-line.ts'
 import { keyFromBytes } from '../../protocol/bytes.ts'
 import type { Key } from '../../protocol/bytes.ts'
 import { classify } from '../../policies/engine/classes.ts'
@@ -12,6 +13,10 @@ import { parsePolicy } from '../../policies/engine/document.ts'
 import type { DeliverDecider, PolicyEvent } from '../../policies/engine/types.ts'
 import { testDeps } from '../../policies/node/hashing.ts'
 
+const args = optionsOf(
+  { use: 'npm run bench:policy --', about: 'Measures what a policy decision costs in CPU time.' },
+  { table: { type: 'boolean', default: false, about: 'a table, also into a pipe' } },
+)
 const NOW = Date.parse('2026-11-22T00:00:00Z')
 const ROUNDS = 11
 /** Long enough for the coarse clock of thread CPU time. */
@@ -217,7 +222,7 @@ const about = {
   at: new Date().toISOString(),
 }
 
-if (process.stdout.isTTY || process.argv.includes('--table')) {
+if (process.stdout.isTTY || args.table) {
   const lines = [
     `policy decisions, microseconds of CPU per event x class (node ${about.node}, ${about.cpu}, ${about.cores} cores)`,
     '',

@@ -71,7 +71,8 @@ export function chosen<T extends string>(all: readonly T[], only: string | undef
   if (only === undefined) return all
   return only.split(',').map((name) => {
     const found = all.find((one) => one === name)
-    if (found === undefined) throw new RangeError(`--only: ${name} is none of ${all.join(', ')}`)
-    return found
+    if (found !== undefined) return found
+    process.stderr.write(`${name} is none of ${all.join(', ')}\n`)
+    process.exit(2)
   })
 }

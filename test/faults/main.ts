@@ -2,32 +2,34 @@
 // Owns: the command line, the budgets of time and events, and the order of runs. Exits 1 when anything was violated or did
 // not recover. A run is repeated with its printed seed; which interleavings the machine adds is not in our hands.
 
-import { parseArgs } from 'node:util'
+import { optionsOf } from '#deploy/command-line.ts'
 import { jsonReporter, terminalReporter } from './report.ts'
 import { describeOutcome, type RunOptions, runScenario } from './run.ts'
 import { SCENARIOS, type Scenario } from './scenarios.ts'
 import { Totals } from './totals.ts'
 
-const { values } = parseArgs({
-  allowNegative: true,
-  options: {
-    seed: { type: 'string' },
-    minutes: { type: 'string', default: '5' },
-    events: { type: 'string' },
-    /** Name under which totals are kept between slices; without it nothing is kept. */
-    totals: { type: 'string' },
-    resume: { type: 'boolean', default: false },
-    rounds: { type: 'string', default: '3' },
-    scenario: { type: 'string', multiple: true },
-    etcd: { type: 'string' },
-    'max-ops': { type: 'string', default: '40' },
-    transactions: { type: 'string', default: '0.23' },
-    keys: { type: 'string', default: '200' },
-    'per-second': { type: 'string', default: '250' },
-    list: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: !process.stdout.isTTY },
+const values = optionsOf(
+  {
+    use: 'npm run test:faults --',
+    about: 'Breaks real servers, links and processes under load and judges what a subscriber saw.',
   },
-})
+  {
+    seed: { type: 'string', about: 'repeat the run that printed it' },
+    minutes: { type: 'string', default: '5', about: 'end after this long' },
+    events: { type: 'string', about: 'end after this many judged events' },
+    totals: { type: 'string', about: 'name under which totals are kept between slices' },
+    resume: { type: 'boolean', default: false, about: 'go on from the totals of that name' },
+    rounds: { type: 'string', default: '3', about: 'rounds of faults in one scenario' },
+    scenario: { type: 'string', multiple: true, about: 'play only this one; --list names them' },
+    etcd: { type: 'string', about: 'version of etcd' },
+    'max-ops': { type: 'string', default: '40', about: 'operations of one transaction' },
+    transactions: { type: 'string', default: '0.23', about: 'share of transactions' },
+    keys: { type: 'string', default: '200', about: 'keys written to' },
+    'per-second': { type: 'string', default: '250', about: 'writes per second' },
+    list: { type: 'boolean', default: false, about: 'name the scenarios and end' },
+    json: { type: 'boolean', default: !process.stdout.isTTY, about: 'one JSON object per run, as into a pipe' },
+  },
+)
 
 type Numeric = 'minutes' | 'events' | 'rounds' | 'max-ops' | 'per-second' | 'keys' | 'transactions'
 const positive = (name: Numeric): number => {
