@@ -41,6 +41,8 @@ await runService(
     logger.info('starting', { version: VERSION, node: process.versions.node, pid: process.pid })
     const clock = systemClock()
     const health = createHealth()
+    // Before its own checks are known there is nothing to be ready for.
+    const starting = health.register('ready', 'start', () => ({ state: 'failed', detail: 'starting' }))
     await lifecycle.start('event loop', () => watchEventLoop(metrics))
     const router = mountAdmin(createRouter(), { health, metrics })
     const { admin } = config
@@ -50,6 +52,7 @@ await runService(
     }
     const app = await startApp(config, { lifecycle, logger, metrics, clock, random: systemRandom() })
     registerHealth(health, app, lifecycle.stopping)
+    starting[Symbol.dispose]()
     mountDebug(router, app, { clock, token: config.adminToken, loopback: isLoopback(admin?.host) })
     return { reload: () => app.reload(loaded.reload()) }
   },

@@ -1,6 +1,6 @@
 // npm run build:smoke: the executables work where there is nothing else.
 // Owns: copying them to an empty directory outside the checkout, asking each for its version, help and
-// configuration, and one run of the whole road with them (npm start -- --once). Does not own: building them (build.ts).
+// configuration, a confined run of the agent, and one run of the whole road with them (npm start -- --once). Does not own: building them (build.ts).
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { PROGRAMS } from '../executable/programs.ts'
 import { runCommand } from '../toolchain/command.ts'
 import { isRecord } from '../toolchain/narrow.ts'
+import { runConfined } from './smoke-confined.ts'
 import { ROOT, runTask } from './spawn.ts'
 
 /** The least that each service must be told. */
@@ -44,7 +45,8 @@ async function main(): Promise<number> {
       if (!/^nats:$/m.test(stdout)) throw new Error(`${name} --print-config said "${stdout.slice(0, 200)}"`)
     }
     await workersStart(join(bin, 'deltawatch-gateway'), bin)
-    const [gateway, nats, ...etcd] = await freePorts(5)
+    const [gateway, nats, confined = 0, ...etcd] = await freePorts(6)
+    await runConfined(join(bin, 'deltawatch-agent'), join(ROOT, 'policies/regions'), away, confined)
     const { code } = await runTask(
       process.execPath,
       [
