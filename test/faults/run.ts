@@ -19,8 +19,6 @@ export type RunOptions = {
   readonly writer?: Partial<WriterOptions>
   /** Time to catch up after a round. */
   readonly settleWithinMs?: number
-  /** Another etcd than the pinned one; ignored where a scenario names its own. */
-  readonly etcdVersion?: string
   /** On top of what the scenario asks of the stack. */
   readonly stack?: StackOptions
 }
@@ -36,12 +34,11 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
   const { seed, rounds, maxOps = 5, perSecond = 250, concurrency = 4 } = options
   await using owned = new AsyncDisposableStack()
   const prepared = await scenario.prepare?.(owned)
-  const { etcdVersion: version } = options
   const stack = { ...scenario.stack, ...prepared?.stack, ...options.stack }
   await using world = await World.start({
     seed,
     writer: { maxOps, perSecond, concurrency, ...options.writer, ...scenario.writer },
-    stack: version === undefined ? stack : { ...stack, etcd: { version, ...stack.etcd } },
+    stack,
     ...(prepared === undefined ? {} : { prepared }),
     ...(scenario.before === undefined ? {} : { before: scenario.before }),
     ...(options.settleWithinMs === undefined ? {} : { settleWithinMs: options.settleWithinMs }),
