@@ -73,7 +73,7 @@ describe('in Chromium', { skip: skipWithout(found) }, () => {
   it('I1, I2: its connection cut again and again under writes, it delivers every revision once and in order', async () => {
     await using w = await world()
     await w.tab.call('watch', 'w', { prefix: '/' })
-    await w.tab.call('until', 'w', 'bookmark')
+    await w.tab.call('until', 'w', 'snapshot')
     const wanted: string[] = []
     for (let round = 0; round < 6; round++) {
       for (let n = 0; n < 20; n++)
@@ -119,7 +119,7 @@ describe('in Chromium', { skip: skipWithout(found) }, () => {
     await using w = await world()
     w.sz.commit({ put: '/a', value: '1' })
     await w.tab.call('watch', 'w', { prefix: '/' })
-    await w.tab.call('until', 'w', 'bookmark')
+    await w.tab.call('until', 'w', 'snapshot')
     const early = await w.tab.call('stored', 'w', null)
     const taken = w.sz.commit({ put: '/a', value: '2' })
     await w.tab.call('until', 'w', 'events', taken)
@@ -153,7 +153,7 @@ describe('in Chromium', { skip: skipWithout(found) }, () => {
     const patient = { baseMs: 600_000, maxMs: 600_000, stableMs: 10_000 }
     await w.tab.call('open', { url: `ws://127.0.0.1:${w.proxy.port}`, backoff: patient })
     await w.tab.call('watch', 'w', { prefix: '/' })
-    await w.tab.call('until', 'w', 'bookmark')
+    await w.tab.call('until', 'w', 'snapshot')
     await w.tab.context.setOffline(true)
     w.proxy.cut()
     await w.tab.call('phase', 'waiting')
