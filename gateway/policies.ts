@@ -10,6 +10,7 @@ import type { NatsLink } from '#kit/nats.ts'
 import type { PolicyClass } from '#policies/engine/types.ts'
 import { type LiveBundle, openLiveBundle } from '#policies/node/live-bundle.ts'
 import { bundleOrigin } from '#policies/node/origin.ts'
+import { declareBundleRules } from './policy-metrics.ts'
 import { type Bundles, EnginePolicy } from './delivery/engine-policy.ts'
 
 export type PolicyOptions = {
@@ -107,13 +108,7 @@ export async function openPolicies(
   const settled = Promise.allSettled(joining)
   await Promise.race([settled, clock.sleep(500, stop.signal).catch(() => undefined)])
 
-  const gauge = deps.metrics.gauge({
-    name: 'deltawatch_policy_bundle_rules',
-    help: 'Rules of each bundle in force, by role and revision (its first 12 digits).',
-    labels: ['role', 'revision'],
-    maxSeries: 64,
-  })
-  stack.use(showRevisions(gauge, policy))
+  stack.use(showRevisions(declareBundleRules(deps.metrics), policy))
   const whole = stack.move()
   return {
     policy,

@@ -9,6 +9,7 @@ import type { PolicyClass } from '#policies/engine/types.ts'
 import type { DecisionLog } from '#policies/node/decision-log.ts'
 import type { ShadowTally } from '#policies/node/shadow-tally.ts'
 import type { EnginePolicy } from './delivery/engine-policy.ts'
+import { declareUnrecorded } from './policy-metrics.ts'
 import { policyEventOf } from './delivery/policy-port.ts'
 import type { ClusterSource, RingEvent, Sources } from './delivery/ports.ts'
 
@@ -35,10 +36,7 @@ export class PolicyRecorder implements Disposable {
 
   constructor(deps: RecorderDeps) {
     this.#deps = deps
-    this.#missed = deps.metrics.counter({
-      name: 'deltawatch_policy_unrecorded_revisions_total',
-      help: 'Revisions that left the ring before their decisions were recorded.',
-    })
+    this.#missed = declareUnrecorded(deps.metrics)
     for (const source of deps.sources.list()) this.#follow(source)
     this.#owned.use(deps.sources.onAdded((source) => this.#follow(source)))
   }

@@ -7,6 +7,7 @@ import type { Logger } from '#kit/logger.ts'
 import type { BoundGauge, Family, Metrics } from '#kit/metrics.ts'
 import type { NatsLink } from '#kit/nats.ts'
 import { type ClusterId, markSubject } from '#protocol/subjects.ts'
+import { declareSkew } from './policy-metrics.ts'
 import { decodeMark } from './upstream/marks.ts'
 
 export type SkewDeps = {
@@ -36,11 +37,7 @@ export class PolicySkew {
   constructor(afterMs: number, deps: SkewDeps) {
     this.#afterMs = afterMs
     this.#deps = deps
-    this.#gauge = deps.metrics.gauge({
-      name: 'deltawatch_policy_skew',
-      help: '1 while the agent of a cluster has enforced another bundle than this gateway for longer than policySkew.',
-      labels: ['cluster'],
-    })
+    this.#gauge = declareSkew(deps.metrics)
   }
 
   /** One line per cluster whose agent enforces another bundle; empty when none does. */

@@ -7,11 +7,13 @@ import { join } from 'node:path'
 import { declareAgentMetrics } from '#agent/relay-metrics.ts'
 import { agentConfig } from '#agent/config.ts'
 import { gatewayConfig } from '#gateway/config.ts'
+import { declareBundleRules, declareSkew, declareUnrecorded } from '#gateway/policy-metrics.ts'
 import { sessionMetrics } from '#gateway/session/metrics.ts'
 import { declareUpstreamMeters } from '#gateway/upstream/metrics.ts'
 import { renderReference } from '#kit/config/reference.ts'
 import { createMetrics, type Metrics } from '#kit/metrics.ts'
 import { declareTraceMetrics } from '#kit/telemetry/metrics.ts'
+import { declareDecisionMetrics, declareShadowMetrics } from '#policies/node/policy-metrics.ts'
 import { policyReference } from '#policies/engine/reference.ts'
 import { Close, type Code, ErrorCode, retryFor } from '#protocol/codes.ts'
 import { ROOT } from './spawn.ts'
@@ -52,6 +54,8 @@ function renderMetrics(): string {
     const metrics = createMetrics({})
     declare(metrics)
     declareTraceMetrics(metrics)
+    declareDecisionMetrics(metrics)
+    declareShadowMetrics(metrics)
     const rows = metrics
       .catalogue()
       .map(({ name, type, labels, help }) => `| \`${name}\` | ${type} | ${labels.join(', ')} | ${help} |`)
@@ -67,6 +71,7 @@ function renderMetrics(): string {
     ...service('deltawatch-agent', declareAgentMetrics),
     ...service('deltawatch-gateway', (metrics) => {
       declareUpstreamMeters(metrics)
+      for (const declare of [declareBundleRules, declareSkew, declareUnrecorded]) declare(metrics)
       sessionMetrics(metrics)
     }),
   ].join('\n')

@@ -15,6 +15,7 @@ import type { Key } from '#protocol/bytes.ts'
 import { type ClusterId, decisionSubject } from '#protocol/subjects.ts'
 import { decisionRecord, type DecisionRecord, shouldRecord } from '../engine/record.ts'
 import type { Decision } from '../engine/types.ts'
+import { declareDecisionMetrics } from './policy-metrics.ts'
 
 export type DecisionLogOptions = {
   readonly stage: DecisionRecord['stage']
@@ -64,17 +65,9 @@ export class DecisionLog implements AsyncDisposable {
     this.#secret = secretOf(options.keyFile)
     this.#tokens = options.perSecond
     this.#at = deps.clock.monotonic()
-    this.#decisions = deps.metrics.counter({
-      name: 'deltawatch_policy_decisions_total',
-      help: 'Policy decisions on changes, by stage, effect and rule; a change that several rules allow counts for each.',
-      labels: ['stage', 'effect', 'rule'],
-      maxSeries: 2_000,
-    })
-    this.#records = deps.metrics.counter({
-      name: 'deltawatch_policy_decision_records_total',
-      help: 'Records of the decision log, by what became of them.',
-      labels: ['outcome'],
-    })
+    const { decisions, records } = declareDecisionMetrics(deps.metrics)
+    this.#decisions = decisions
+    this.#records = records
   }
 
   static async open(options: DecisionLogOptions, deps: DecisionLogDeps): Promise<DecisionLog> {

@@ -8,6 +8,7 @@ import type { BoundCounter, Family, Metrics } from '#kit/metrics.ts'
 import type { Key } from '#protocol/bytes.ts'
 import { type DifferenceCount, DifferenceTally } from '../engine/shadow.ts'
 import type { Decision } from '../engine/types.ts'
+import { declareShadowMetrics } from './policy-metrics.ts'
 
 export type ShadowTallyDeps = {
   readonly stage: 'egress' | 'deliver'
@@ -30,12 +31,7 @@ export class ShadowTally {
 
   constructor(deps: ShadowTallyDeps) {
     this.#deps = deps
-    this.#differences = deps.metrics.counter({
-      name: 'deltawatch_policy_shadow_differences_total',
-      help: 'Decisions that the shadow bundle makes otherwise than the live one, by rule.',
-      labels: ['stage', 'live', 'shadow', 'what', 'rule'],
-      maxSeries: 1_000,
-    })
+    this.#differences = declareShadowMetrics(deps.metrics)
   }
 
   /** `pair` names both bundles: a tally is about one pair. */
