@@ -27,7 +27,13 @@ type Attributes = {
 export class CloudEventsEncoder implements Encoder {
   readonly format: FormatName = 'cloudevents'
   readonly #writer = new FrameWriter()
+  /** Tells this encoder's control events from those of every other process and life. */
+  readonly #series: string
   #control = 0
+
+  constructor(series: string) {
+    this.#series = series
+  }
 
   events(ctx: EncodeContext, position: Position, changes: readonly Visible[], atMs: number): Buffer {
     const frames = changes.map((change, index) => {
@@ -169,8 +175,8 @@ export class CloudEventsEncoder implements Encoder {
   ): Buffer {
     const head = {
       specversion: '1.0',
-      // Unique per source, which is this process's encoder.
-      id: `control:${++this.#control}`,
+      // Unique over processes and their lives, for a consumer that drops what it believes to have seen.
+      id: `control:${this.#series}:${++this.#control}`,
       source: cluster === undefined ? '/deltawatch' : `/deltawatch/cluster/${cluster}`,
       type: TYPE + type,
       ...extra,

@@ -2,6 +2,7 @@
 // Owns: opening and ending watches, clusters that come and go, the repair after a policy change, and the timers of this folder.
 // Refuses: sockets, frames from clients, authentication. I7 holds because every cluster has its own hub and nothing crosses.
 
+import { randomUUID } from 'node:crypto'
 import { type Code, ErrorCode } from '#protocol/codes.ts'
 import { MAX_CURSOR_CLUSTERS } from '#protocol/cursor.ts'
 import type { ClusterStatus, ResyncReason } from '#protocol/frames.ts'
@@ -75,7 +76,7 @@ export class Delivery implements Disposable {
     this.#encoders = {
       json: new JsonEncoder('websocket'),
       'event-stream': new JsonEncoder('event-stream'),
-      cloudevents: new CloudEventsEncoder(),
+      cloudevents: new CloudEventsEncoder(randomUUID()),
     }
     this.#subscriberDeps = {
       monotonic: deps.monotonic,

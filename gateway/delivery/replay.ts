@@ -14,6 +14,7 @@ export class Replay {
   readonly #abort = new AbortController()
   #frames: Buffer[] = []
   #bytes = 0
+  #events = 0
   #at: Position
   #progress = false
   /** Resolves when the chunk in memory was written. */
@@ -33,14 +34,18 @@ export class Replay {
   /** Called when the connection has room. */
   pump(): PumpResult {
     if (this.#drained === undefined) return 'idle'
-    const bytes = this.#frames.length === 0 ? undefined : joinFrames(this.#frames)
-    if (bytes !== undefined && !this.#reader.subscriber.outlet.offer(bytes)) {
-      this.#reader.need = bytes.length
-      return 'full'
+    const { subscriber } = this.#reader
+    if (this.#frames.length > 0) {
+      if (!subscriber.paces(this.#events, this.#bytes)) return 'full'
+      if (!subscriber.offerPaced(joinFrames(this.#frames), this.#events)) {
+        this.#reader.need = this.#bytes
+        return 'full'
+      }
     }
     this.#reader.need = 0
     this.#frames = []
     this.#bytes = 0
+    this.#events = 0
     this.#reader.apply({ type: 'replayed', at: this.#at })
     this.#drained()
     this.#drained = undefined
@@ -59,6 +64,7 @@ export class Replay {
         if (encoded !== undefined) {
           this.#frames.push(encoded.frame)
           this.#bytes += encoded.frame.length
+          this.#events += encoded.events
         }
         if (encoded !== undefined || !feed.ctx.hideActivity)
           this.#at = { epoch: revision.epoch, revision: revision.revision }

@@ -127,20 +127,28 @@ test('I8: the global byte budget caps everybody together, and a reader that read
   await client.snapshot({ id: 'w', prefix: '/' })
 })
 
-test('X3: a class with a rate is paused, never dropped, and told so once in a while', { timeout: 20_000 }, async () => {
-  const sz = new FakeSource()
-  await using gateway = await startGateway({ sources: new FakeSources(sz), rules: { eventsPerSecond: 50 } })
-  const client = await gateway.client()
-  const fold = new FoldingClient()
-  client.watch({ id: 'w', prefix: '/' })
-  await received(client, fold, 1n)
-  const began = performance.now()
-  for (let i = 0; i < 150; i++) sz.commit({ put: `/k/${i}`, value: String(i) })
-  await received(client, fold, 151n)
-  const took = performance.now() - began
-  // A full bucket of 50, then 50 per second.
-  assert.ok(took > 1_500 && took < 6_000, `150 events took ${Math.round(took)} ms`)
-  assert.equal(fold.seen.filter((seen) => seen.events.length > 0).length, 150)
-  assert.deepEqual(fold.errors, ['DW4110'])
-  assert.equal(await gateway.metric('deltawatch_session_errors_total', { code: 'RateLimited' }), 1)
-})
+for (const [from, ring] of [
+  ['the ring', 1_000],
+  ['the log', 10],
+] as const) {
+  test(`X3: a class with a rate is paused, never dropped, and told so once in a while (from ${from})`, {
+    timeout: 20_000,
+  }, async () => {
+    const sz = new FakeSource({ ring })
+    await using gateway = await startGateway({ sources: new FakeSources(sz), rules: { eventsPerSecond: 50 } })
+    const client = await gateway.client()
+    const fold = new FoldingClient()
+    client.watch({ id: 'w', prefix: '/' })
+    await received(client, fold, 1n)
+    const began = performance.now()
+    for (let i = 0; i < 150; i++) sz.commit({ put: `/k/${i}`, value: String(i) })
+    await received(client, fold, 151n)
+    const took = performance.now() - began
+    // A full bucket of 50, then 50 per second.
+    assert.ok(took > 1_500 && took < 6_000, `150 events took ${Math.round(took)} ms`)
+    assert.equal(fold.seen.filter((seen) => seen.events.length > 0).length, 150)
+    assert.deepEqual(fold.errors, ['DW4110'])
+    assert.equal(sz.replays > 0, ring < 150)
+    assert.equal(await gateway.metric('deltawatch_session_errors_total', { code: 'RateLimited' }), 1)
+  })
+}
