@@ -44,17 +44,15 @@ export class Bookmarks {
   }
 
   /**
-   * Tells the view of a watch that was just answered, positions or none: without its tag a client that is cut off now
-   * could only begin anew.
+   * Tells the view of a watch that was just answered, where it has positions: without its tag a client that is cut off
+   * now could only begin anew.
    */
   first(watch: Watch): void {
     this.#unnamed.delete(watch)
-    // An event stream tells its view in the id of every position.
-    const bytes = encode(watch, this.#deps.monotonic(), watch.subscriber.encoder.format !== 'event-stream')
-    if (bytes !== undefined) watch.subscriber.outlet.force(bytes)
+    this.last(watch)
   }
 
-  /** The same, soon and once, after a resync that made the client forget the view. */
+  /** The same, soon and once, after a snapshot, or a resync that made the client forget the view. */
   rename(watch: Watch): void {
     this.#unnamed.add(watch)
     this.#start()
@@ -98,9 +96,9 @@ export class Bookmarks {
   }
 }
 
-function encode(watch: Watch, now: number, empty = false): Buffer | undefined {
+function encode(watch: Watch, now: number): Buffer | undefined {
   const clusters = watch.bookmarkClusters(now)
-  if (clusters.size === 0 && !empty) return undefined
+  if (clusters.size === 0) return undefined
   const { viewTag, ch } = watch.channel
   const cursor = encodeCursor({ viewTag, positions: clusters })
   return watch.subscriber.encoder.bookmark(ch, cursor, clusters, viewTag)

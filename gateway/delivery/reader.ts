@@ -136,6 +136,7 @@ export class Reader {
         return
       case 'end':
         subscriber.outlet.force(encoder.snapshotEnd(feed.ctx, effect.at))
+        subscriber.repaired(this)
         return
       case 'join':
         feed.join(this)
