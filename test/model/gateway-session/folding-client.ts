@@ -62,6 +62,8 @@ export class FoldingClient {
         this.ch = frame.ch
         for (const [name, answer] of Object.entries(frame.clusters)) {
           if (answer.outcome === 'denied') this.clusters.delete(name)
+          // What was held belongs to another view: only a snapshot or a difference gives a position again.
+          if (answer.outcome === 'resync' && this.#holdsState) this.fold(name).position = undefined
           if (!this.#holdsState && answer.outcome === 'live')
             this.fold(name).position = at(answer as { epoch: string; revision: string })
           if (answer.outcome === 'resumed') {
