@@ -10,6 +10,7 @@ import { parseRevision, type Revision } from '#protocol/revision.ts'
 import { DeltawatchError, errorMessage } from '#kit/errors.ts'
 import type { HeldKey } from '../egress/change.ts'
 import { Arrivals } from './arrivals.ts'
+import { nameNoAddress } from './tls-by-address.ts'
 import { classifyRefusal, type Header, readHeader, readLease } from './message.ts'
 
 /** Keys in [from, to); `to` undefined means to the end of the key space. */
@@ -169,7 +170,7 @@ const requireLeader: Interceptor = (options, nextCall) => {
 
 export const connectEtcd: ConnectEtcd = (options) => {
   const asking = new AskedTwice(options.endpoint)
-  const client = new Etcd3(clientOptions(options, UNLIMITED, asking))
+  const client = openClient(options, UNLIMITED, asking)
   const watches = new Set<RawWatch>()
   let closed = false
   const call = async <T>(what: string, run: () => Promise<T>): Promise<T> => {
@@ -229,7 +230,13 @@ const UNLIMITED = -1
 /** Node's timers may fire a millisecond early; pings a hair below the server's minimum add up to a GOAWAY. */
 const PING_MARGIN_MS = 250
 
-function clientOptions(options: EtcdMemberOptions, maxResponseBytes: number, global: object = NO_POLICY): IOptions {
+function openClient(options: EtcdMemberOptions, maxResponseBytes: number, policy: object = NO_POLICY): Etcd3 {
+  const client = new Etcd3(clientOptions(options, maxResponseBytes, policy))
+  nameNoAddress(client, options.endpoint)
+  return client
+}
+
+function clientOptions(options: EtcdMemberOptions, maxResponseBytes: number, global: object): IOptions {
   const { user, tls } = options.credentials
   const secure = options.endpoint.startsWith('https:')
   return {
@@ -272,7 +279,7 @@ async function openWatch(
 ): Promise<RawWatch> {
   const { endpoint } = options
   await using undo = new AsyncDisposableStack()
-  const client = new Etcd3(clientOptions(options, request.maxResponseBytes))
+  const client = openClient(options, request.maxResponseBytes)
   undo.defer(() => client.close())
   const arrivals = undo.use(new Arrivals())
   const opened = await arrivals.during(() => client.watchClient.watch({ interceptors: [requireLeader] }))
