@@ -99,7 +99,7 @@ function gatewayUrl(given: string | URL): string {
   try {
     url = new URL(given)
   } catch {
-    throw bad(`url: "${String(given)}" is not a URL; write e.g. wss://host/v1/watch`)
+    throw bad(`url: "${String(given)}" is not a URL; write e.g. ws://host:7400/v1/watch`)
   }
   url.protocol = url.protocol.replace(/^http/, 'ws')
   if (!/^wss?:$/.test(url.protocol)) throw bad(`url: "${url.protocol}" is neither ws: nor wss:`)
