@@ -6,6 +6,7 @@ import { type Command, InvalidArgumentError } from 'commander'
 import { withoutUserinfo } from '#kit/userinfo.ts'
 import { DeltaWatch } from '../deltawatch.ts'
 import { CliError, Exit } from './failure.ts'
+import { nobodyAt } from './probe.ts'
 import { note, type Terminal } from './terminal.ts'
 
 export const DEFAULT_URL = 'ws://127.0.0.1:7400'
@@ -57,11 +58,15 @@ export async function reach(dw: DeltaWatch, options: GatewayOptions, io: Termina
   if (options.tokenFile !== undefined) readToken(options.tokenFile, io)
   const url = options.url ?? (io.env['DELTAWATCH_URL'] || DEFAULT_URL)
   let last = ''
+  let probed = false
+  const { promise, reject } = Promise.withResolvers<never>()
   const forget = dw.on('state', (state) => {
-    if (state.phase === 'waiting') last = `${state.ended.code} ${state.ended.reason}`.trim()
+    if (state.phase !== 'waiting') return
+    last = `${state.ended.code} ${state.ended.reason}`.trim()
+    if (!probed && state.ended.code === 1006) void failAtOnce(url, reject)
+    probed = true
   })
   const limit = AbortSignal.any([AbortSignal.timeout(options.timeout * 1_000), io.stop])
-  const { promise, reject } = Promise.withResolvers<never>()
   const onLimit = (): void => reject(unreached(url, options.timeout, last, io))
   limit.addEventListener('abort', onLimit, { once: true })
   try {
@@ -75,14 +80,18 @@ export async function reach(dw: DeltaWatch, options: GatewayOptions, io: Termina
   }
 }
 
+/** A gateway that is not there is told after the first attempt, not after the time limit. */
+async function failAtOnce(url: string, reject: (error: CliError) => void): Promise<void> {
+  const nobody = await nobodyAt(url)
+  if (nobody !== undefined) reject(new CliError(Exit.Unreachable, `nothing listens at ${nobody}`, START_ONE))
+}
+
+const START_ONE = 'is the gateway running there? `npm start` runs a local one; `deltawatch doctor` looks closer'
+
 function unreached(url: string, limit: number, last: string, io: Terminal): CliError {
   if (io.stop.aborted) return new CliError(Exit.Interrupted, 'interrupted')
   const seen = last === '' || last === '1006' ? '' : `; the last attempt ended with ${last}`
-  return new CliError(
-    Exit.Unreachable,
-    `no welcome from ${withoutUserinfo(url)} within ${limit} s${seen}`,
-    'is the gateway running there? `npm start` runs a local one; `deltawatch doctor` looks closer',
-  )
+  return new CliError(Exit.Unreachable, `no welcome from ${withoutUserinfo(url)} within ${limit} s${seen}`, START_ONE)
 }
 
 /** Says on stderr when the connection is lost and found again, and what the client had to deal with. */

@@ -68,7 +68,7 @@ export async function runCommandLine(args: readonly string[], io: Terminal): Pro
 export function buildProgram(run: Run, plain?: PlainTerminal): Command {
   const program = new Command('deltawatch')
     .description('Watch the changes of many etcd clusters, and look after the parts that deliver them.')
-    .version(VERSION, '-V, --version')
+    .version(`deltawatch ${VERSION} (node ${process.versions.node})`, '-V, --version', 'print the version')
     .showHelpAfterError('(add --help for the options and examples)')
     .addHelpText('after', START + EXIT_HELP)
     .configureHelp({ showGlobalOptions: false })

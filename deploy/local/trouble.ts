@@ -44,7 +44,7 @@ export function newestWarning(log: string, cluster: string): LogLine | undefined
 function reasonOf({ err, reason, detail, advice }: Readonly<Record<string, unknown>>): string {
   const message = typeof err === 'object' && err !== null && 'message' in err ? err.message : undefined
   const why = [message, reason, detail, advice].find((text) => typeof text === 'string')
-  return why === undefined ? '' : `: ${String(why)}`
+  return why === undefined ? '' : `: ${why}`
 }
 
 function parse(line: string): Record<string, unknown> | undefined {

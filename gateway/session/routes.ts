@@ -9,6 +9,9 @@ import { InboundRate } from './inbound-rate.ts'
 import { type StateDeps, stateEndpoint } from './state-endpoint.ts'
 import { ticketEndpoint } from './ticket-endpoint.ts'
 
+/** For whoever opens the address in a browser. */
+const ENTRANCE = `deltawatch-gateway ${VERSION}: /v1/watch (WebSocket), /v1/events (event stream), /v1/state (current state), /readyz\n`
+
 export type RouteDeps = EventStreamDeps &
   Omit<StateDeps, 'admit'> & { readonly statePerSecond: number; readonly host: string }
 
@@ -17,6 +20,7 @@ export function mountSubscriberRoutes(router: Router, deps: RouteDeps): void {
   const document = JSON.stringify(asyncApi({ host: deps.host, secure: false, productVersion: VERSION }))
   const rate = new InboundRate({ framesPerSecond: statePerSecond, burst: statePerSecond }, context.monotonic())
   router
+    .on('GET', '/', () => ({ status: 200, body: ENTRANCE }))
     .raw('GET', '/v1/events', eventStream(deps))
     .raw('GET', '/v1/state', stateEndpoint({ ...deps, admit: () => rate.take(context.monotonic()) }))
     .on('POST', '/v1/ticket', ticketEndpoint(deps))

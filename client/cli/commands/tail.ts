@@ -4,6 +4,7 @@
 
 import { type Command, InvalidArgumentError } from 'commander'
 import type { Change, Entry, KeyEvent } from '../../core/changes.ts'
+import type { DeltaWatch } from '../../deltawatch.ts'
 import type { Watch } from '../../watch.ts'
 import { CliError, Exit, type ExitCode } from '../failure.ts'
 import { addGatewayOptions, type GatewayOptions, narrate, openGateway, reach } from '../gateway.ts'
@@ -75,11 +76,18 @@ export async function tail(options: TailOptions, io: Terminal): Promise<ExitCode
   for await (const change of watch) {
     if (change.kind === 'bookmark' && options.showBookmarks !== true) continue
     await io.out.write(show(change, watch))
+    if (change.kind === 'cluster' && change.state === 'denied') await sayDenied(change.cluster, dw, io)
     if (change.kind === 'events' || change.kind === 'snapshot' || change.kind === 'state') left -= 1
     if (left <= 0) break
   }
   await sayWhereToResume(watch, io)
   return io.stop.aborted ? Exit.Interrupted : Exit.Ok
+}
+
+async function sayDenied(cluster: string, dw: DeltaWatch, io: Terminal): Promise<void> {
+  const seen = [...dw.clusters.keys()].filter((name) => name !== cluster).toSorted()
+  const may = seen.length === 0 ? 'it may see none' : `it may see ${seen.join(', ')}`
+  await note(io, `${cluster}: no such cluster, or this identity may not see it; ${may}. Ctrl-C ends the waiting`)
 }
 
 async function sayWhereToResume(watch: Watch, io: Terminal): Promise<void> {

@@ -1,6 +1,8 @@
 // The command line against a gateway over real WebSockets: what it prints where, and how it exits.
 
 import assert from 'node:assert/strict'
+import { once } from 'node:events'
+import { type AddressInfo, createServer } from 'node:net'
 import { describe, it } from 'node:test'
 import { runCommandLine } from '#client/cli/program.ts'
 import type { Terminal } from '#client/cli/terminal.ts'
@@ -221,10 +223,31 @@ describe('how it fails', () => {
       await using gone = await FakeGateway.start()
       url = gone.url
     }
-    const { exit, out, err } = await run(['status', '--url', url, '--timeout', '0.3'])
+    // At once, not at the time limit.
+    const began = performance.now()
+    const { exit, out, err } = await run(['status', '--url', url, '--timeout', '60'])
+    assert.ok(performance.now() - began < 10_000)
     assert.equal(exit, 3)
     assert.equal(out, '')
+    assert.match(err, /^deltawatch: nothing listens at 127\.0\.0\.1:\d+\n {2}is the gateway running there\?/)
+  })
+
+  it('something that listens and never welcomes: the time limit, what to do next, and 3', async () => {
+    const mute = createServer().listen(0, '127.0.0.1')
+    await once(mute, 'listening')
+    const { port } = mute.address() as AddressInfo
+    const { exit, err } = await run(['status', '--url', `ws://127.0.0.1:${port}`, '--timeout', '0.3'])
+    mute.close()
+    assert.equal(exit, 3)
     assert.match(err, /^deltawatch: no welcome from ws:.* within 0\.3 s\n {2}is the gateway running there\?/)
+  })
+
+  it('tail of a cluster it may not see says so and what it may see', async () => {
+    await using fake = await FakeGateway.start(cluster())
+    const running = start(['tail', '--cluster', 'nope', '--url', fake.url])
+    await running.shows(/deltawatch: nope: no such cluster, or this identity may not see it; it may see sz-edge-1\./)
+    running.stop()
+    assert.equal((await running.done).exit, 130)
   })
 
   it('a refused token: 4; the token comes from a file or the environment and is never printed', async () => {
@@ -277,6 +300,6 @@ describe('how it fails', () => {
     const { out } = await run(['--help'])
     for (const [name] of commands) assert.match(out, new RegExp(`^ {2}${name} `, 'm'))
     assert.match(out, /Exit codes:/)
-    assert.match((await run(['--version'])).out, /^\d+\.\d+\.\d+\n$/)
+    assert.match((await run(['--version'])).out, /^deltawatch \d+\.\d+\.\d+ \(node \d+\.\d+\.\d+\)\n$/)
   })
 })

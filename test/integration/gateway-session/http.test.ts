@@ -78,6 +78,29 @@ test('events: bad requests are refused by status and code', async () => {
   assert.equal(await code('/v1/events?cluster=sz-edge-1&prefx=/'), '400 DW4000')
   assert.equal(await code('/v1/events?cluster=sz-edge-1&prefix=a&key=b'), '400 DW4011')
   assert.equal(await code('/v1/events?cluster=sz-edge-1', { origin: 'https://evil.example' }), '403 ')
+  assert.equal(await gateway.metric('deltawatch_session_errors_total', { code: 'BadFrame' }), 2)
+  assert.equal(await gateway.metric('deltawatch_session_errors_total', { code: 'BadSelector' }), 1)
+})
+
+test('events: one subject may hold so many, no more, and who is turned away is counted', async () => {
+  const sources = new FakeSources(new FakeSource())
+  await using gateway = await startGateway({ sources, limits: { maxPerSubject: 1 } })
+  using first = new EventStream()
+  using second = new EventStream()
+  const path = '/v1/events?cluster=sz-edge-1&prefix=/'
+  const headers = { authorization: 'Bearer dev:anna:sz' }
+  assert.equal(await first.open(gateway.port, path, headers), 200)
+  await first.next('watching')
+  await second.open(gateway.port, path, headers)
+  await assert.rejects(second.next('watching'), /ended/)
+  assert.equal(await gateway.metric('deltawatch_disconnect_total', { code: 'TooManyConnections' }), 1)
+})
+
+test('the bare address names the ways in', async () => {
+  await using gateway = await startGateway({ sources: new FakeSources(new FakeSource()) })
+  const { status, body } = await gateway.get('/', {})
+  assert.equal(status, 200)
+  for (const path of ['/v1/watch', '/v1/events', '/v1/state', '/readyz']) assert.ok(body.includes(path), path)
 })
 
 test('I8: an event stream that is not read is bounded and reset', { timeout: 30_000 }, async () => {
