@@ -192,7 +192,7 @@ export class Subscriber {
     if (reason === 'policy' || reason === 'selector') this.#deps.unnamed(reader)
   }
 
-  /** A shared difference was sent whole. */
+  /** A snapshot or a shared difference was sent whole. */
   repaired(reader: Reader): void {
     this.#deps.unnamed(reader)
   }

@@ -30,6 +30,7 @@ export function eventStream(deps: EventStreamDeps) {
   return async (request: HttpRequest, response: ServerResponse, message: IncomingMessage): Promise<void> => {
     const { context } = deps
     const refuse = (status: number, code: Code | undefined, text: string): void => {
+      if (code !== undefined) context.countError(code)
       response.writeHead(status, {
         ...deps.cross.headers(message),
         'content-type': 'application/problem+json',
@@ -65,6 +66,8 @@ export function eventStream(deps: EventStreamDeps) {
     const endpoint = begin(response, deps.cross.headers(message))
     const opened = await openFollowing({ format: 'event-stream', principal, endpoint, lease, address }, context)
     if (!opened.ok) {
+      // The answer has begun: what is left is to end it, counted.
+      context.count(opened.code)
       endpoint.reset()
       return
     }
