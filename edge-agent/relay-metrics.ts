@@ -179,7 +179,16 @@ function recent(clock: Clock, ms: number) {
     times = times.filter((at) => now - at < ms).slice(-MOST)
     return now
   }
-  return { add: () => void times.push(trim()), count: () => (trim(), times.length) }
+  return {
+    add: () => {
+      const now = trim()
+      times.push(now)
+    },
+    count: () => {
+      trim()
+      return times.length
+    },
+  }
 }
 
 function limiter(clock: Clock): (what: string) => boolean {

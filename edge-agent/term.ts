@@ -28,7 +28,7 @@ import { Trail } from './lineage/trail.ts'
 import { pause } from './pause.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { RelayStatus } from './relay-status.ts'
-import { Upkeep } from './upkeep.ts'
+import { Upkeep, type UpkeepOptions } from './upkeep.ts'
 import type { EntryTracer } from './uplink/entry-trace.ts'
 import type { HubLog } from './uplink/ports.ts'
 import { entryLimit } from './uplink/retention.ts'
@@ -40,7 +40,8 @@ import { EtcdFailure, type EtcdMember } from './watch/etcd.ts'
 import type { Feed, FeedEnd } from './watch/feed.ts'
 
 export type TermOptions = IntakeOptions &
-  Pick<CheckpointsOptions, 'maxStateKeys' | 'routine'> & {
+  Pick<CheckpointsOptions, 'maxStateKeys' | 'routine'> &
+  Omit<UpkeepOptions, 'range'> & {
     readonly attach: Omit<AttachOptions, 'prevValues' | 'framing'>
     readonly prefixes: Filter['prefixes']
     readonly agentId: string
@@ -51,9 +52,6 @@ export type TermOptions = IntakeOptions &
     readonly markEveryMs: number
     /** Waiting and in flight together; above it the watch is paused. */
     readonly maxHeldBytes: number
-    /** Without an event for this long the evidence of the whole state is kept fresh. */
-    readonly quietMs: number
-    readonly deviationEveryMs: number
   }
 
 export type TermDeps = {
@@ -212,6 +210,7 @@ export class Term {
   /** Nothing is attached and no checkpoint begun while a hook holds: either would show what is being held back. */
   async #free(): Promise<boolean> {
     const { clock, hooks, status } = this.#deps
+    hooks.overtaken(this.#session.acked.revision, this.#session.epoch)
     if (hooks.hold !== undefined) status.enter('held', clock.monotonic(), hooks.reason)
     if (!(await hooks.free(this.#stop.signal))) return false
     if (hooks.skipping && this.#need?.reason !== 'epoch') this.#need = LEFT_OUT
@@ -280,6 +279,7 @@ export class Term {
       status.enter('live', clock.monotonic())
       const end = await this.#untilEnd(feed)
       this.#need = needAfter(end)
+      if (end.kind === 'suspicious' && !(await this.#intake.rested(this.#stop.signal))) return end
       if (this.#need === undefined || this.#stop.signal.aborted) return end
     }
   }

@@ -104,6 +104,16 @@ export class Hooks {
     return admission
   }
 
+  /** The log has gone past what is held, or begun a new epoch: another agent led meanwhile, and it was decided there. */
+  overtaken(position: Revision, epoch: Epoch): void {
+    const hold = this.#hold
+    if (hold === undefined || (hold.epoch === epoch && compareRevisions(hold.revision, position) > 0)) return
+    this.#hold = undefined
+    this.#skipping = false
+    this.#deps.logger.info('hold dropped: the log has gone past it', { hook: hold.hook, revision: hold.revision })
+    this.#released.abort()
+  }
+
   /** Events were skipped by a checkpoint. */
   skipped(): void {
     this.#skipping = false

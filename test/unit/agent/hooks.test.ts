@@ -138,6 +138,20 @@ describe('holds', () => {
     )
   })
 
+  it('is dropped when the log has gone past it, or begun a new epoch, under another agent', async () => {
+    for (const [position, epoch, stays] of [
+      [19, EPOCH, true],
+      [20, EPOCH, false],
+      [3, '00000000000000bb' as Epoch, false],
+    ] as const) {
+      const { hooks, signal } = setup({ holdMs: 0 })
+      hooks.admit(changed(20, ...dels(11)), EPOCH)
+      hooks.overtaken(rev(position), epoch)
+      assert.equal(hooks.hold !== undefined, stays, `${position} ${epoch}`)
+      if (!stays) assert.equal(await hooks.free(signal), true)
+    }
+  })
+
   it('a decision counts for its epoch alone', () => {
     const { hooks } = setup()
     hooks.admit(changed(20, ...dels(11)), EPOCH)
