@@ -231,6 +231,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
       routine: { maxAgeMs: config.checkpoint.maxAge, maxRevisions: config.checkpoint.maxRevisions },
       quietMs: watch.quietAfter,
       deviationEveryMs: watch.deviationEvery,
+      logLookEveryMs: config.checkpoint.lookEvery,
       silenceMs: uplink.silence,
       stepDownMs: uplink.stepDown,
       backoff: { baseMs: uplink.backoffBase, capMs: uplink.backoffCap },

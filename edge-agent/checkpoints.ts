@@ -103,6 +103,11 @@ export class Checkpoints {
     )
   }
 
+  /** What the log holds now, for {@link isDue}. */
+  async look(): Promise<void> {
+    this.#info = await this.#deps.hub.info()
+  }
+
   /** Whether the stream can hold what it must; asks the hub for its limits anew. */
   async room(member: EtcdMember): Promise<Fit> {
     this.#info = await this.#deps.hub.info()

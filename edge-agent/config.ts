@@ -180,8 +180,10 @@ const schema = z.strictObject({
       backoffBase: duration({ min: 1 }).default(100).describe('upper bound of the first wait between runs; it doubles'),
       backoffCap: duration({ min: 1 }).default(5_000).describe('upper bound of every wait between runs'),
       resyncEvery: duration({ min: 0 })
-        .default(MINUTE_MS)
-        .describe('least time between resyncs caused by suspicious events'),
+        .default(15_000)
+        .describe(
+          'least time between resyncs caused by suspicious events; nothing is relayed while the next one waits',
+        ),
     })
     .prefault({}),
   checkpoint: z
@@ -194,6 +196,11 @@ const schema = z.strictObject({
         .min(0)
         .default(0)
         .describe('and after this many revisions of the store; 0: by age and size alone'),
+      lookEvery: duration({ min: 100 })
+        .default(15_000)
+        .describe(
+          'the hub is asked this often what the log still holds; without its newest checkpoint another is written',
+        ),
     })
     .prefault({}),
   hooks: z

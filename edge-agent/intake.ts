@@ -10,6 +10,7 @@ import type { LocalEnd } from './ends.ts'
 import type { Hooks } from './hooks/hooks.ts'
 import type { DigestRing } from './lineage/digest.ts'
 import type { RelayCounters } from './relay-metrics.ts'
+import { pause } from './pause.ts'
 import type { RelayStatus } from './relay-status.ts'
 import type { Evidence } from './uplink/ports.ts'
 import { encodedBound } from './uplink/queue.ts'
@@ -37,7 +38,7 @@ export class Intake {
   readonly #options: IntakeOptions
   readonly #deps: IntakeDeps
   readonly #continuity: Continuity
-  #lastResyncAt = Number.NEGATIVE_INFINITY
+  #lastRepairAt = Number.NEGATIVE_INFINITY
 
   constructor(options: IntakeOptions, deps: IntakeDeps) {
     this.#options = options
@@ -73,9 +74,8 @@ export class Intake {
           break
         case 'impossible':
           counters.impossible(output.events)
-          // The stream goes on; that something was left out is repaired by a checkpoint.
-          if (this.#mayResync()) return { kind: 'suspicious' }
-          break
+          // Something was left out: the position stays before it until a checkpoint has repaired it.
+          return { kind: 'suspicious' }
         case 'created':
         case 'ended':
           break
@@ -93,11 +93,11 @@ export class Intake {
     // Before anything remembers it: what is held comes a second time.
     const admission = hooks.admit(source, session.epoch)
     if (admission === 'held') return { kind: 'held' }
-    if (admission === 'suspect' && this.#mayResync()) return { kind: 'suspicious' }
+    if (admission === 'suspect') return { kind: 'suspicious' }
     const breaks = this.#continuity.check(source)
     if (breaks.length > 0) {
       counters.broken(breaks)
-      if (this.#mayResync()) return { kind: 'suspicious' }
+      return { kind: 'suspicious' }
     }
     const outcome = egress.revision(source, clock.now())
     if (outcome.kind === 'unknown-previous') return { kind: 'unknown-previous' }
@@ -114,11 +114,17 @@ export class Intake {
     return undefined
   }
 
-  /** A checkpoint repairs it, unless one has just been tried. */
-  #mayResync(): boolean {
-    const now = this.#deps.clock.monotonic()
-    if (now - this.#lastResyncAt < this.#options.resyncEveryMs) return false
-    this.#lastResyncAt = now
+  /** Waits until the checkpoint that repairs what was doubted may begin; false when stopped before. */
+  async rested(signal: AbortSignal): Promise<boolean> {
+    const { clock, status } = this.#deps
+    const now = clock.monotonic()
+    const waitMs = this.#lastRepairAt + this.#options.resyncEveryMs - now
+    if (waitMs > 0) {
+      const seconds = Math.ceil(waitMs / 1000)
+      status.enter('checkpoint', now, `events do not fit together again; the next resync begins in ${seconds} s`)
+      if (!(await pause(clock, waitMs, signal))) return false
+    }
+    this.#lastRepairAt = clock.monotonic()
     return true
   }
 }

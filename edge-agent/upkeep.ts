@@ -21,6 +21,8 @@ export type UpkeepOptions = {
   readonly quietMs: number
   /** Interval in which what arrives is held against etcd's own count. */
   readonly deviationEveryMs: number
+  /** Between two looks at what the log still holds. */
+  readonly logLookEveryMs: number
 }
 
 export type UpkeepDeps = {
@@ -45,6 +47,7 @@ export class Upkeep implements Disposable {
   #prober: EtcdMember | undefined
   readonly #deviation: Deviation
   #busy = false
+  #lookedAt = Number.NEGATIVE_INFINITY
   #lastLookAt = Number.NEGATIVE_INFINITY
 
   constructor(options: UpkeepOptions, deps: UpkeepDeps) {
@@ -86,6 +89,7 @@ export class Upkeep implements Disposable {
       })
     }
     if (this.#busy) return
+    if (now - this.#lookedAt >= this.#options.logLookEveryMs) return void this.#look(now)
     if (checkpoints.isDue || now - status.lastEventAt >= this.#options.quietMs) void this.#work()
   }
 
@@ -100,6 +104,19 @@ export class Upkeep implements Disposable {
   [Symbol.dispose](): void {
     this.#prober?.[Symbol.dispose]()
     this.#prober = undefined
+  }
+
+  /** The log may have been trimmed or purged since: a healthy agent notices by asking, and by nothing else. */
+  async #look(now: number): Promise<void> {
+    this.#lookedAt = now
+    this.#busy = true
+    try {
+      await this.#deps.checkpoints.look()
+    } catch (e) {
+      this.#deps.logger.debug('the log was not looked at', { code: errorCode(e) })
+    } finally {
+      this.#busy = false
+    }
   }
 
   async #work(): Promise<void> {

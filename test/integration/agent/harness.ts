@@ -40,6 +40,7 @@ export type AgentStatus = {
   readonly position: string
   readonly proven: string | null
   readonly seq: number
+  readonly newestCompleteBeginSeq: number
   readonly etcd: { readonly endpoint: string }
   readonly hub: { readonly heldBytes: number; readonly inFlight: number; readonly connected: boolean }
   readonly egress: Readonly<Record<string, number>> | null

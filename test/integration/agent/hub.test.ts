@@ -46,6 +46,34 @@ describe('hub', () => {
     await judge(nats.clientUrl, http, writer.acks.byRevision)
   })
 
+  it('K5: a log purged under a healthy agent has a complete checkpoint again, so that a fresh reader can start', async () => {
+    await using etcd = await startEtcd()
+    await using nats = await startNats()
+    await using hub = await manage(nats)
+    using http = new EtcdHttp(etcd.clientUrl)
+    await createStream(hub.manager)
+    await using writer = new Writer({ url: etcd.clientUrl, seed: 36 })
+    await using agent = await startAgent({
+      etcd: etcd.clientUrl,
+      nats: nats.clientUrl,
+      env: { DELTAWATCH_CHECKPOINT_LOOK_EVERY: '200ms' },
+    })
+    await live(agent)
+    await writer.write(30)
+    await caughtUp(agent, http)
+    const { state } = await hub.manager.streams.info(STREAM)
+    await hub.manager.streams.purge(STREAM)
+    const written = await agent.until('a checkpoint behind the purge', (s) => s.newestCompleteBeginSeq > state.last_seq)
+    assert.equal(written.phase, 'live')
+    await writer.write(20)
+    await caughtUp(agent, http)
+    const entries = (await readLog(nats.clientUrl, CLUSTER)).map((message) => decodeRaw(message.data))
+    assert.ok(
+      entries.some((entry) => entry.kind === 'SNAPSHOT_END'),
+      entries.map((entry) => entry.kind).join(' '),
+    )
+  })
+
   it('a purged stream means an unknown position: a new epoch at the last sequence', async () => {
     await using etcd = await startEtcd()
     await using nats = await startNats()
