@@ -53,11 +53,11 @@ export async function openPolicies(
   await using stack = new AsyncDisposableStack()
   const { link, logger, clock, metrics } = deps
   const { keys, publicKeyFile, pollMs } = options
-  const open = (role: string, place: string): Promise<LiveBundle> => {
+  const open = (role: string, place: string, until?: AbortSignal): Promise<LiveBundle> => {
     const origin = bundleOrigin(place, () => link)
-    return openLiveBundle({ origin, keys, publicKeyFile, pollMs, role }, { logger, clock }, signal)
+    return openLiveBundle({ origin, keys, publicKeyFile, pollMs, role }, { logger, clock }, until)
   }
-  const live = stack.use(await open('live', options.place))
+  const live = stack.use(await open('live', options.place, signal))
   const shadow = options.shadow === undefined ? undefined : await openShadow(options.shadow, open, logger)
   if (shadow !== undefined) stack.use(shadow)
   const publish = (subject: string, data: string): boolean => {
@@ -119,7 +119,7 @@ export async function openPolicies(
   }
 }
 
-/** A shadow that is not usable is left out: it has no say, so its absence must not keep anything from leaving. */
+/** A shadow that is not usable at the start is left out: it has no say, so nothing may wait for it. */
 async function openShadow(
   place: string,
   open: (role: string, place: string) => Promise<LiveBundle>,
