@@ -5,7 +5,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { HttpRequest } from '#kit/http/router.ts'
-import { type Code, ErrorCode } from '#protocol/codes.ts'
+import { Close, type Code, ErrorCode } from '#protocol/codes.ts'
 import type { Wire } from '../delivery/outlet.ts'
 import type { Admissions } from './admission.ts'
 import { type Credentials, identify } from './credentials.ts'
@@ -63,18 +63,20 @@ export function eventStream(deps: EventStreamDeps) {
       return give(400, ErrorCode.BadCursor, 'Last-Event-ID is not an id this stream gave; leave it out to start anew')
     }
     const start = cursor ?? wanted.request.start
-    const endpoint = begin(response, deps.cross.headers(message))
+    let begun: StreamEndpoint | undefined
+    const endpoint = (): StreamEndpoint => (begun = begin(response, deps.cross.headers(message)))
     const opened = await openFollowing({ format: 'event-stream', principal, endpoint, lease, address }, context)
-    if (!opened.ok) {
-      // The answer has begun: what is left is to end it, counted.
-      context.count(opened.code)
-      endpoint.reset()
+    if (!opened.ok || begun === undefined) {
+      const code = opened.ok ? Close.HelloTimeout : opened.code
+      context.count(code)
+      if (begun === undefined) refuse(code === Close.TooManyConnections ? 429 : 503, code, code.text)
+      else begun.reset()
       return
     }
     const { following } = opened
     response.once('close', () => following.gone())
-    endpoint.socket.on('drain', () => following.seen())
-    endpoint.onFlushed = () => following.outlet.settle()
+    begun.socket.on('drain', () => following.seen())
+    begun.onFlushed = () => following.outlet.settle()
     const refusal = following.open({ ...wanted, request: { ...wanted.request, start } })
     if (refusal !== undefined) following.close(refusal.code)
   }

@@ -24,7 +24,8 @@ export interface Endpoint {
 export type FollowingSpec = {
   readonly format: FormatName
   readonly principal: Principal
-  readonly endpoint: Endpoint
+  /** Asked for once the peer may stay, so that a refusal can still be an answer. */
+  readonly endpoint: () => Endpoint
   readonly lease: Lease
   readonly address: string
 }
@@ -49,18 +50,23 @@ export class Following implements Follower, Sleeper {
   readonly #registered: Disposable
 
   /** Undefined policy class or a full subject is the caller's to check; see {@link openFollowing}. */
-  constructor(spec: FollowingSpec, subscriber: (outlet: Outlet) => Subscriber, context: SessionContext) {
+  constructor(
+    spec: Omit<FollowingSpec, 'endpoint'>,
+    endpoint: Endpoint,
+    subscriber: (outlet: Outlet) => Subscriber,
+    context: SessionContext,
+  ) {
     const { limits } = context
     const now = context.monotonic()
     this.startedAt = now
     this.principal = spec.principal
     this.address = spec.address
     this.id = Buffer.from(context.random.bytes(9)).toString('base64url')
-    this.#endpoint = spec.endpoint
+    this.#endpoint = endpoint
     this.#lease = spec.lease
     this.#context = context
     this.#vitals = new Vitals(limits, now, now + limits.maxLifetimeMs * (1 - 0.1 * context.chance()))
-    this.outlet = new Outlet(spec.endpoint.wire, limits, context.budget, context.chance, context.monotonic)
+    this.outlet = new Outlet(endpoint.wire, limits, context.budget, context.chance, context.monotonic)
     this.subscriber = subscriber(this.outlet)
     this.#registered = context.follow(this)
     context.wheel.add(this, Math.min(limits.heartbeatMs, this.#expiresIn()))
@@ -164,9 +170,10 @@ export async function openFollowing(spec: FollowingSpec, context: SessionContext
   }
   if (policyClass === undefined) return refuse(Close.Overloaded)
   if (!(await spec.lease.identify(spec.principal.subscriber.subject))) return refuse(Close.TooManyConnections)
-  if (!spec.endpoint.wire.open) return refuse(Close.HelloTimeout)
+  const endpoint = spec.endpoint()
+  if (!endpoint.wire.open) return refuse(Close.HelloTimeout)
   context.opened()
   const subscribe = (outlet: Outlet): Subscriber =>
     context.delivery.subscribe(outlet, spec.format, policyClass, spec.principal.clusters)
-  return { ok: true, following: new Following(spec, subscribe, context) }
+  return { ok: true, following: new Following(spec, endpoint, subscribe, context) }
 }

@@ -49,7 +49,7 @@ class ReadOnlyInbound implements Inbound {
       reset: () => this.#transport.reset(),
     }
     const opened = await openFollowing(
-      { format: 'cloudevents', principal, endpoint, lease: this.#lease, address },
+      { format: 'cloudevents', principal, endpoint: () => endpoint, lease: this.#lease, address },
       this.#context,
     )
     if (!opened.ok) return this.#refuse(opened.code, opened.message)

@@ -80,10 +80,11 @@ type Answer = {
 
 async function answer(deps: StateDeps, request: HttpRequest, message: IncomingMessage): Promise<Answer> {
   if (!deps.cross.allowed(message)) throw new Refused(403, undefined, 'this origin or host is not allowed here')
-  if (!deps.admit()) throw new Refused(503, ErrorCode.SnapshotBusy, 'too many state requests; try later')
   const { query } = request
   const outcome = await identify(deps.credentials, message, query)
   if (!outcome.ok) throw new Refused(outcome.close.code === 4107 ? 503 : 401, outcome.close, outcome.reason)
+  // Only now: strangers must not use up what subscribers are owed.
+  if (!deps.admit()) throw new Refused(503, ErrorCode.SnapshotBusy, 'too many state requests; try later')
   const { principal } = outcome
   const { context } = deps
   const policyClass = context.policy().classOf(principal.subscriber)
@@ -115,7 +116,7 @@ async function answer(deps: StateDeps, request: HttpRequest, message: IncomingMe
   const pin = token === undefined ? await firstPin(source, view) : continuePin(source, token.at)
   const etag = `"${pin.at.epoch}:${pin.at.revision}:${viewTag}"`
   if (token === undefined && message.headers['if-none-match'] === etag) return { status: 304, etag, body: [] }
-  const page = readPage(source, view, pin, token?.after, limit, MAX_PAGE_BYTES)
+  const page = await readPage(source, view, pin, token?.after, limit, MAX_PAGE_BYTES)
   if (page === undefined) throw gone()
   const { epoch, revision } = pin.at
   const next =

@@ -2,6 +2,7 @@
 // Owns: the page token (cluster, epoch, revision, last key, view) and the walk. Any gateway can continue a page.
 // Refuses: HTTP (state-endpoint.ts). A revision the ring no longer reaches back to is `gone`: start again.
 
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fromBase64Url, type Key, keyFromBytes, keyToBytes, toBase64Url } from '#protocol/bytes.ts'
 import { type CursorFailure, decodeCursor, encodeCursor, type ViewTag } from '#protocol/cursor.ts'
 import type { KeyRange } from '#protocol/decode.ts'
@@ -60,14 +61,14 @@ const SCAN = 512
 const MAX_SCANNED = 20_000
 
 /** Up to `limit` items and `maxBytes` after `after`; undefined when the ring no longer reaches back to the pin. */
-export function readPage(
+export async function readPage(
   source: ClusterSource,
   view: PageView,
   pin: Pin,
   after: Key | undefined,
   limit: number,
   maxBytes: number,
-): Page | undefined {
+): Promise<Page | undefined> {
   if (view.decider.movesKeys) return readMovedPage(source, view, pin, after, limit, maxBytes)
   const writer = new ItemWriter(view.ctx)
   let at = after
@@ -87,15 +88,18 @@ export function readPage(
   return writer.page(at)
 }
 
-/** Renamed keys have another order: the smallest delivered keys after `after`, found by one walk over everything. */
-function readMovedPage(
+/**
+ * Renamed keys have another order: the smallest delivered keys after `after`, found by one walk over everything, in
+ * slices between which others have their turn. The pin keeps all slices at one revision.
+ */
+async function readMovedPage(
   source: ClusterSource,
   view: PageView,
   pin: Pin,
   after: Key | undefined,
   limit: number,
   maxBytes: number,
-): Page | undefined {
+): Promise<Page | undefined> {
   const found: Put[] = []
   let at: Key | undefined
   for (;;) {
@@ -108,6 +112,7 @@ function readMovedPage(
     at = entries.at(-1)?.key
     if (found.length > limit * 4) keepSmallest(found, limit + 1)
     if (entries.length < SCAN) break
+    await nextTurn()
   }
   keepSmallest(found, limit + 1)
   const writer = new ItemWriter(view.ctx)

@@ -81,3 +81,16 @@ test('I8: event streams nobody reads share the byte budget of all', { timeout: 6
   for (const socket of sockets) socket.destroy()
   await metric(gateway, 'deltawatch_bytes_in_flight', (value) => value === 0)
 })
+
+test('X3: an event stream beyond what its subject may hold is answered, not cut off', { timeout: 20_000 }, async () => {
+  await using gateway = await startGateway({
+    sources: new FakeSources(new FakeSource()),
+    limits: { maxPerSubject: 1 },
+  })
+  const first = await stream(gateway)
+  await metric(gateway, 'deltawatch_sessions_opened_total', (value) => value === 1)
+  const refused = await gateway.get('/v1/events?cluster=sz-edge-1&prefix=/&start=now')
+  assert.equal(refused.status, 429)
+  assert.match(refused.headers['content-type'] as string, /problem\+json/)
+  first.destroy()
+})
