@@ -109,7 +109,6 @@ export function openNats(options: NatsOptions, deps: NatsDeps): NatsLink {
   function onUp(nc: NatsConnection): void {
     problem = undefined
     connectedAt = clock.monotonic()
-    wallTime.mark()
     const server = nc.getServer()
     const { version = 'unknown', max_payload: maxPayload = 0 } = nc.info ?? {}
     state.set({ kind: 'connected', sinceMs: clock.now(), generation, server, serverVersion: version, maxPayload })
@@ -161,6 +160,7 @@ export function openNats(options: NatsOptions, deps: NatsDeps): NatsLink {
   }
 
   async function dial(): Promise<NatsConnection> {
+    wallTime.mark()
     const dialling = connect(settings)
     try {
       return await abandonOnAbort(dialling, closing.signal)
@@ -304,6 +304,7 @@ function watchWallTime(clock: Clock) {
   let wall = clock.now()
   let monotonic = clock.monotonic()
   return {
+    /** An attempt begins: what the clock says now is what the library will count from. */
     mark() {
       wall = clock.now()
       monotonic = clock.monotonic()
