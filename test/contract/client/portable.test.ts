@@ -47,7 +47,7 @@ describe('the client', () => {
 
   it('connects, folds and resumes in a realm that has the web standards it names and nothing else', async () => {
     const { outputFiles } = await build({
-      stdin: { contents: EXERCISE, resolveDir: root },
+      stdin: { contents: IMPORT + EXERCISE, resolveDir: root },
       bundle: true,
       write: false,
       format: 'iife',
@@ -68,10 +68,10 @@ describe('the client', () => {
   })
 })
 
+const IMPORT = "import { DeltaWatch, valueText } from './client/deltawatch.ts'"
+
 /** Runs in the realm under test, so it may use nothing but what the client itself may use. */
 const EXERCISE = `
-import { DeltaWatch, valueText } from './client/deltawatch.ts'
-
 const EPOCH = '00000000000000aa'
 const sent = []
 class Socket {
