@@ -83,7 +83,8 @@ describe('one region is swallowed by its link', { timeout: 120_000 }, () => {
     assert.equal(raw.frames.filter((f) => f.type === 'resync').length, 0)
   })
 
-  it('I1 I2: once the link heals the region catches up by itself, and every history is exact', async () => {
+  it('I1 I2: once the link heals the region catches up by itself, and every history is exact', async (t) => {
+    const healed = performance.now()
     const gz = stack.clusters.find((cluster) => cluster.cluster === SILENT)
     await gz?.links?.hub.heal()
     const states = (): unknown[] =>
@@ -97,6 +98,7 @@ describe('one region is swallowed by its link', { timeout: 120_000 }, () => {
         raw.frames.indexOf(f) > raw.frames.findLastIndex((g) => g.type === 'cluster' && g['state'] === 'unreachable'),
       45_000,
     )
+    t.diagnostic(`live again after ${Math.round(performance.now() - healed)} ms`)
     for (const [cluster, judge] of judges) {
       const verdict = await judge.judge(recorder, {}, 60_000)
       acquitted(verdict, { frames: cluster === SILENT ? 100 : 60 }, () => stack.tail())
