@@ -1,5 +1,5 @@
 // Bundles published to a running stack: what is bad is refused and the old one stays, what differs is an alarm, a canary serves the
-// same subjects on every gateway, a rate slows down and says so.
+// same subjects on every gateway.
 
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
@@ -142,21 +142,6 @@ describe('bundles published to a running stack', () => {
       assert.equal(await served(url, `dev:${stable}:hk:::env=other`), false)
       assert.equal(await served(url, undefined), false)
     }
-  })
-
-  it('X3: a class with a rate is slowed down, told so by code, and gets everything', async () => {
-    const limits = '  limits:\n    - { to: { audience: ["org:slow"] }, events: 10/s }\n'
-    const since = stack.stack.gateway?.process.lineCount() ?? 0
-    await stack.publish(STABLE + limits)
-    await stack.stack.gateway?.process.waitForLine(/"event":"policy bundle swapped"/, { since })
-    await using session = await RawSession.welcomed(stack.stack.url, 'dev:slow:hk::slow')
-    session.send({ type: 'watch', id: 'w', prefix: '/open/rate/', start: 'snapshot' })
-    await session.frame((f) => f.type === 'watching')
-    for (let i = 0; i < 30; i++) await put(`/open/rate/${i}`)
-    await session.frame((f) => f.type === 'error' && f['code'] === 'DW4110' && f['temporary'] === true)
-    await session.frame((f) => JSON.stringify(f).includes('/open/rate/29'))
-    for (let i = 0; i < 30; i++) assert.ok(JSON.stringify(session.frames).includes(`/open/rate/${i}"`), `${i}`)
-    await stack.publish(STABLE)
   })
 
   /** Publishes something bad, sees both say so, sees traffic go on under the old bundle, and puts a good one in its place. */
