@@ -200,8 +200,8 @@ describe('definition', () => {
     )
     assert.deepEqual(breakerOptions(c.breaker), {
       failureRatio: 0.35,
-      samplingMs: 30_000,
-      minimumCalls: 10,
+      samplingMs: 60_000,
+      minimumCalls: 5,
       halfOpenAfterMs: 60_000,
     })
   })

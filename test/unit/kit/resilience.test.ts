@@ -61,6 +61,18 @@ test('a failing call is tried again as often as allowed, and its own error comes
   )
 })
 
+test('a call that asks for one attempt is not tried again, and counts for the breaker all the same', async () => {
+  const { policy } = setup({ retries: 5 })
+  let calls = 0
+  const counted = (): Promise<never> => {
+    calls++
+    return fail()
+  }
+  for (let i = 0; i < 10; i++) await assert.rejects(policy.execute(counted, undefined, { once: true }), /down/)
+  assert.equal(calls, 10)
+  assert.equal(policy.state, 'open')
+})
+
 test('each attempt has its own time-out, its signal aborts, and the caller gets DW_TIMEOUT', async () => {
   const { policy } = setupOn(systemClock(), { timeoutMs: 20, retries: 1 })
   const signals: AbortSignal[] = []
@@ -83,15 +95,19 @@ test('the breaker opens at the failure share, refuses at once, probes after the 
   await assert.rejects(policy.execute(fail), /down/)
   assert.equal(policy.state, 'open', '4 of 10 is above 35 %')
   assert.equal(await gauge(), 'deltawatch_breaker_state{dep="etcdRead"} 2')
-  assert.deepEqual(resilience.status(), [{ name: 'etcdRead', breaker: 'open', lastFailure: 'down' }])
+  assert.deepEqual(resilience.status(), [
+    { name: 'etcdRead', breaker: 'open', retryAfterMs: 60_000, opened: 1, lastFailure: 'down' },
+  ])
 
   let called = false
   const spy = async (): Promise<void> => void (called = true)
   await assert.rejects(policy.execute(spy), { code: 'DW_BREAKER_OPEN' })
   await clock.advance(59_999)
+  assert.equal(policy.retryAfterMs, 1)
   await assert.rejects(policy.execute(spy), { code: 'DW_BREAKER_OPEN' })
   assert.equal(called, false)
   await clock.advance(1)
+  assert.equal(policy.retryAfterMs, 0)
   await policy.execute(spy)
   assert.equal(policy.state, 'closed')
   assert.deepEqual(changes, ['etcdRead open', 'etcdRead half-open', 'etcdRead closed'])
@@ -163,7 +179,7 @@ test("the caller's cancellation comes out as its own reason, at once, and is not
     await assert.rejects(pending, reason)
     assert.equal(inner?.aborted ?? true, true)
   }
-  assert.deepEqual(resilience.status(), [{ name: 'etcdRead', breaker: 'closed' }])
+  assert.deepEqual(resilience.status(), [{ name: 'etcdRead', breaker: 'closed', retryAfterMs: 0, opened: 0 }])
   await assert.rejects(policy.execute(succeed, AbortSignal.abort(reason)), reason)
 })
 
