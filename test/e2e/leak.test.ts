@@ -219,8 +219,8 @@ describe('personal data stays where policy keeps it', () => {
       'agent metrics': await stack.agentText('/metrics'),
       'agent status': await stack.agentText('/debug/status'),
       'agent health': await stack.agentText('/readyz?verbose'),
-      'gateway metrics': await stack.gatewayText('/metrics'),
-      'gateway health': await stack.gatewayText('/readyz?verbose'),
+      'gateway metrics': await (await fetch(`${admin}/metrics`)).text(),
+      'gateway health': await (await fetch(`${admin}/readyz?verbose`)).text(),
       'admin listings': listings.join('\n'),
       spans: JSON.stringify(collector.spans, (_name, value: unknown) =>
         typeof value === 'bigint' ? String(value) : value,
@@ -230,6 +230,7 @@ describe('personal data stays where policy keeps it', () => {
       assert.ok(text.length > 50, `${where} is empty`)
       clean(where, text, scanner.all)
     }
+    assert.equal(await stack.gatewayText('/readyz?verbose'), 'ok\n', 'beside an admin listener nothing is told')
     for (const part of [stack.stack.gateway, stack.stack.first.agent])
       assert.ok((part?.process.lineCount() ?? 0) <= 5_000, 'the whole log was kept')
   })

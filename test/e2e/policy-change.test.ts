@@ -6,6 +6,7 @@ import { readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 import { readLog } from '../judge/log-reader.ts'
 import { decodeEntry } from '#protocol/log/decode.ts'
 import { JudgedCluster } from './judged.ts'
@@ -123,10 +124,18 @@ describe('policy that changes under live subscribers', () => {
       )
     await hk.until(left, () => hk.transcript.texts.slice(-4).join('\n'), 10_000)
     assert.ok(performance.now() - at < 5_000)
-    const entries = (await readLog(stack.stack.nats.directUrl, CLUSTER)).map((m) => decodeEntry(m.data))
-    const begins = entries.flatMap((e) => (e.ok && e.value.kind === 'snapshot-begin' ? [e.value] : []))
-    const last = begins.at(-1)
-    assert.equal(last?.kind === 'snapshot-begin' ? last.reason : '', 'policy')
+    // The gateway may know the bundle before the agent does; the log tells when the agent has it.
+    const newest = async (): Promise<string> => {
+      const entries = (await readLog(stack.stack.nats.directUrl, CLUSTER)).map((m) => decodeEntry(m.data))
+      const begins = entries.flatMap((e) => (e.ok && e.value.kind === 'snapshot-begin' ? [e.value] : []))
+      return begins.at(-1)?.reason ?? 'none'
+    }
+    let reason = await newest()
+    while (reason !== 'policy' && performance.now() - at < 5_000) {
+      await wait(50)
+      reason = await newest()
+    }
+    assert.equal(reason, 'policy')
     assert.equal(hk.connections.length, 1)
   })
 
