@@ -141,6 +141,8 @@ function stopSignals(): { readonly first: AbortSignal; readonly second: AbortSig
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => (first.signal.aborted ? second.abort() : first.abort()))
   }
+  // Whoever read our words has gone: as good as Ctrl-C. What is still said on the way out goes nowhere.
+  process.stdout.on('error', () => first.abort())
   return { first: first.signal, second: second.signal }
 }
 
@@ -162,7 +164,7 @@ function isExpected(error: unknown): error is Error {
 
 try {
   const options = parseOptions(process.argv.slice(2))
-  if (options.help) process.stdout.write(USAGE)
+  if (options.help) process.stdout.on('error', () => undefined).write(USAGE)
   else process.exitCode = await main(options)
 } catch (error) {
   const text = isExpected(error) ? error.message : error instanceof Error ? error.stack : String(error)
