@@ -143,7 +143,16 @@ function asEtcdFailure(e: ResilienceError, endpoint: string): EtcdFailure {
 export function guardHub(log: HubLog, read: ResiliencePolicy, append: ResiliencePolicy): HubLog {
   /** What is in flight together fails together, and counts once. */
   let burst = 0
+  let { generation } = log
+  /** A connection made since is news of the hub: what spoke against it was another one. */
+  const news = (): void => {
+    if (log.generation === generation) return
+    ;({ generation } = log)
+    read.heard()
+    append.heard()
+  }
   const guarded = async <T>(call: () => Promise<T>): Promise<T> => {
+    news()
     try {
       return await read.execute(call)
     } catch (e) {
@@ -163,6 +172,7 @@ export function guardHub(log: HubLog, read: ResiliencePolicy, append: Resilience
     info: () => guarded(() => log.info()),
     message: (seq) => guarded(() => log.message(seq)),
     append: (...args) => {
+      news()
       if (append.retryAfterMs > 0) {
         return Promise.resolve({ kind: 'rejected', reason: 'overloaded', detail: refusal(append) })
       }

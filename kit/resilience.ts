@@ -57,6 +57,8 @@ export interface ResiliencePolicy {
   readonly state: BreakerState
   /** How long an open breaker goes on refusing calls; 0 when the next call is let through. */
   readonly retryAfterMs: number
+  /** The other side was heard of otherwise, by a new connection for instance: an open breaker lets one call probe now. */
+  heard(): void
 }
 
 export interface ExecuteOptions {
@@ -183,11 +185,12 @@ export function createResilience(deps: ResilienceDeps): Resilience {
 
 function build(name: string, options: PolicyOptions, deps: ResilienceDeps, onOpened: () => void) {
   const counts = options.countsAsFailure ?? (() => true)
+  let heard = false
   const breaker = circuitBreaker(
     // A cancelled call says nothing about the other side, except while probing: a probe without an answer proves no recovery.
     handleWhen((e) => (e instanceof CallerAbort ? breaker.state === CircuitState.HalfOpen : counts(e))),
     {
-      halfOpenAfter: { next: () => monotonicWait(deps.clock, options.breaker.halfOpenAfterMs) },
+      halfOpenAfter: { next: () => monotonicWait(deps.clock, options.breaker.halfOpenAfterMs, () => heard) },
       breaker: new SamplingBreaker({
         threshold: options.breaker.failureRatio,
         duration: options.breaker.samplingMs,
@@ -213,11 +216,12 @@ function build(name: string, options: PolicyOptions, deps: ResilienceDeps, onOpe
   let opened = 0
   breaker.onBreak(() => {
     openedAt = deps.clock.monotonic()
+    heard = false
     opened++
     onOpened()
   })
   const retryAfterMs = (): number =>
-    state() === 'open' ? Math.max(0, openedAt + options.breaker.halfOpenAfterMs - deps.clock.monotonic()) : 0
+    state() === 'open' && !heard ? Math.max(0, openedAt + options.breaker.halfOpenAfterMs - deps.clock.monotonic()) : 0
 
   const policy: ResiliencePolicy = {
     name,
@@ -226,6 +230,9 @@ function build(name: string, options: PolicyOptions, deps: ResilienceDeps, onOpe
     },
     get retryAfterMs() {
       return retryAfterMs()
+    },
+    heard() {
+      heard = true
     },
     async execute(call, signal, { once = false } = {}) {
       signal?.throwIfAborted()
@@ -279,13 +286,13 @@ function abortAsRejection(signal: AbortSignal | undefined): Disposable & { reado
  * an infinity on either side leaves the decision to the monotonic clock, so that a wall clock set back by an hour
  * does not keep a breaker open for an hour.
  */
-function monotonicWait(clock: Pick<Clock, 'monotonic'>, ms: number): IBackoff<unknown> {
+function monotonicWait(clock: Pick<Clock, 'monotonic'>, ms: number, heard: () => boolean): IBackoff<unknown> {
   const openedAt = clock.monotonic()
   return {
     get duration() {
-      return clock.monotonic() - openedAt >= ms ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY
+      return clock.monotonic() - openedAt >= ms || heard() ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY
     },
-    next: () => monotonicWait(clock, ms),
+    next: () => monotonicWait(clock, ms, heard),
   }
 }
 

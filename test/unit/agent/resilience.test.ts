@@ -75,6 +75,24 @@ describe('hub append', () => {
     assert.equal(policies.hubAppend.state, 'closed')
   })
 
+  it('a new connection is news of the hub: an open breaker asks it at once instead of waiting its minute', async () => {
+    const { policies } = setup()
+    let generation = 1
+    const inner = Object.defineProperty(new SimulatedHub(new SimulatedStream()), 'generation', {
+      get: () => generation,
+    }) as HubLog
+    const answers = { dead: true }
+    const info = inner.info.bind(inner)
+    inner.info = () => (answers.dead ? Promise.reject(new HubError('timeout', 'no answer')) : info())
+    const hub = guardHub(inner, policies.hubRead, policies.hubAppend)
+    for (let i = 0; i < 3; i++) await assert.rejects(hub.info())
+    answers.dead = false
+    await assert.rejects(hub.info(), /too many recent failures/)
+    generation++
+    assert.equal((await hub.info()).lastSeq, 0)
+    assert.equal(policies.hubRead.state, 'closed')
+  })
+
   it('reads that get no answer open their own breaker, and are refused by name', async () => {
     const { policies } = setup()
     const { inner } = scriptedHub()

@@ -125,6 +125,20 @@ test('a failed probe opens the breaker for another wait', async () => {
   assert.equal(await policy.execute(succeed), 'ok')
 })
 
+test('an open breaker whose other side was heard of lets one call probe, and one only', async () => {
+  const { policy, clock } = setup(NO_RETRY)
+  await open(policy)
+  await clock.advance(10)
+  policy.heard()
+  assert.equal(policy.retryAfterMs, 0)
+  await assert.rejects(policy.execute(fail), /down/)
+  assert.ok(policy.retryAfterMs > 0, 'what was heard before the probe says nothing any more')
+  await assert.rejects(policy.execute(succeed), { code: 'DW_BREAKER_OPEN' })
+  policy.heard()
+  assert.equal(await policy.execute(succeed), 'ok')
+  assert.equal(policy.state, 'closed')
+})
+
 test('a wall clock set back or forward neither prolongs nor shortens the wait of an open breaker', async () => {
   const { policy, clock } = setup(NO_RETRY)
   mock.timers.enable({ apis: ['Date'], now: Date.UTC(2026, 0, 1) })
