@@ -1,6 +1,7 @@
 // `deltawatch hub`: the streams the logs live in, and who may do what at the hub.
-// Owns: command lines, help, the form of the answer. Decisions are hub/stream-plan.ts, calls hub/apply.ts, rights hub/users.ts.
-// Refuses: deleting or purging anything, and making secrets up.
+// Owns: command lines, help, the form of the answer. Decisions are hub/stream-plan.ts, calls hub/apply.ts, rights
+// hub/users.ts; purging, decisions and calls, is hub/purge.ts.
+// Refuses: deleting streams, and making secrets up.
 
 import { readFile } from 'node:fs/promises'
 import { type Command, InvalidArgumentError, Option } from 'commander'
@@ -8,6 +9,7 @@ import { byteSize, formatSize } from '#kit/config/fields.ts'
 import { DEFAULT_LOG_BYTES, keepsMetadata, withoutMetadata } from '#protocol/log/stream.ts'
 import { type ClusterId, parseClusterId, parseRegion } from '#protocol/subjects.ts'
 import { type Applied, applyStream } from './hub/apply.ts'
+import { type Purged, purgeLog } from './hub/purge.ts'
 import { type HubOptions, hubOptions, NATS_OPTION, openHub } from './hub/session.ts'
 import { permissionsText, hubUsers, type PermissionOptions } from './hub/users.ts'
 import { show } from './hub/stream-plan.ts'
@@ -34,6 +36,12 @@ type ApplyOptions = HubOptions & {
   readonly dryRun?: boolean
   readonly json?: boolean
 }
+type PurgeOptions = HubOptions & {
+  readonly clusters: readonly string[]
+  readonly whole?: boolean
+  readonly dryRun?: boolean
+  readonly json?: boolean
+}
 type PermissionsOptions = {
   readonly clusters: readonly string[]
   readonly auth: PermissionOptions['auth']
@@ -46,7 +54,9 @@ type PermissionsOptions = {
 export function registerHubCommands(program: Command, terminal: Terminal = processTerminal()): void {
   const hub = program
     .command('hub')
-    .description('set up the hub: the streams of the logs, and the rights of each service')
+    .description(
+      'set up the hub: the streams of the logs, the rights of each service, and purges after a policy change',
+    )
   withExamples(
     hubOptions(
       hub
@@ -72,6 +82,29 @@ export function registerHubCommands(program: Command, terminal: Terminal = proce
     ],
   )
   withExamples(
+    hubOptions(
+      hub
+        .command('purge')
+        .description(
+          'Remove from each log what stands before its newest change of policy (or epoch): after a narrower policy those ' +
+            'entries say more than it allows. Readers lose nothing: the complete checkpoint of that change and everything ' +
+            'after it stay, and the command refuses while that checkpoint is not complete. nats-server drops whole files ' +
+            'only: bytes that share a file with newer entries cannot be read any more but stay on the disk. --whole takes ' +
+            'them off it: everything goes, and a running agent writes a new checkpoint within checkpoint.lookEvery (15s); ' +
+            'until then new readers wait, and those who were away longer get a snapshot instead of a replay.',
+        )
+        .requiredOption(...NATS_OPTION)
+        .requiredOption('--clusters <ids>', 'clusters whose logs are purged', list)
+        .option('--whole', 'purge every entry, which removes the bytes from the disk; the agent must be running')
+        .option('--dry-run', 'say what would be purged and change nothing')
+        .option('--json', 'JSON, also on a terminal'),
+    ).action((options: PurgeOptions) => runCommand(terminal, 'hub purge', () => purge(terminal, options))),
+    [
+      'deltawatch hub purge --nats nats://127.0.0.1:7422 --clusters sz-edge-1,gz-edge-1 --dry-run',
+      'deltawatch hub purge --nats tls://hub:4222 --clusters sz-edge-1 --whole --creds-file operator.creds',
+    ],
+  )
+  withExamples(
     hub
       .command('permissions')
       .description(
@@ -82,7 +115,7 @@ export function registerHubCommands(program: Command, terminal: Terminal = proce
       .addOption(
         new Option('--auth <kind>', 'how users prove who they are').choices(['password', 'nkey']).default('password'),
       )
-      .option('--operator', 'add the user for "hub apply" and "doctor"')
+      .option('--operator', 'add the user for "hub apply", "hub purge" and "doctor"')
       .option('--revocations-bucket <name>', 'let the gateways follow this KV bucket (auth.revocationsBucket)')
       .option(
         '--policies-bucket <name>',
@@ -117,6 +150,31 @@ async function apply(terminal: Terminal, options: ApplyOptions): Promise<number>
   return results.some(({ outcome }) => outcome === 'refused' || outcome === 'failed') ? 1 : 0
 }
 
+async function purge(terminal: Terminal, options: PurgeOptions): Promise<number> {
+  const clusters = clusterIds(options.clusters)
+  await using hub = await openHub(options, await readPassword(options.passwordFile))
+  const { whole = false, dryRun = false } = options
+  const streams: Purged[] = []
+  for (const cluster of clusters) streams.push(await purgeLog(hub, cluster, { whole, dryRun }))
+  if (wantsJson(terminal, options.json)) terminal.out(json({ ...hubOf(hub), dryRun, whole, streams }))
+  else {
+    const rows = streams.map(({ cluster, stream, outcome, entries, note, code }) => [
+      cluster,
+      stream,
+      outcome,
+      String(entries),
+      code === undefined ? note : `${note} (${code})`,
+    ])
+    terminal.out(heading(hub, dryRun))
+    terminal.out(table([['CLUSTER', 'STREAM', 'RESULT', 'ENTRIES', ''], ...rows], terminal.columns))
+  }
+  return streams.some(({ outcome }) => outcome === 'refused' || outcome === 'failed') ? 1 : 0
+}
+
+const hubOf = ({ server, version }: { server: string; version: string }) => ({ server, version })
+const heading = ({ server, version }: { server: string; version: string }, dryRun: boolean): string =>
+  `hub ${server} (nats-server ${version})${dryRun ? ', dry run: nothing was changed' : ''}\n\n`
+
 type Shown = { dryRun: boolean; json: boolean | undefined; server: string; version: string }
 
 function report(terminal: Terminal, results: readonly Applied[], { dryRun, json: asked, ...at }: Shown): void {
@@ -127,7 +185,7 @@ function report(terminal: Terminal, results: readonly Applied[], { dryRun, json:
     outcome,
     [...changes.map(({ setting, from, to }) => `${setting} ${show(from)} -> ${show(to)}`), ...reasons].join('; '),
   ])
-  terminal.out(`hub ${at.server} (nats-server ${at.version})${dryRun ? ', dry run: nothing was changed' : ''}\n\n`)
+  terminal.out(heading(at, dryRun))
   terminal.out(table([['CLUSTER', 'STREAM', 'RESULT', ''], ...rows], terminal.columns))
 }
 

@@ -58,6 +58,7 @@ export class ApiFailure extends CommandError {
 
 export const STREAM_NOT_FOUND = 10_059
 export const NAME_IN_USE = 10_058
+export const NO_MESSAGE = 10_037
 
 export async function openHub(
   options: HubOptions,

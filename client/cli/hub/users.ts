@@ -20,7 +20,7 @@ export type PermissionOptions = {
   /** One list per agent process; the first of a list names its user and its inbox. */
   readonly agents: readonly (readonly ClusterId[])[]
   readonly auth: 'password' | 'nkey'
-  /** Adds the user that `hub apply` and `doctor` connect as. */
+  /** Adds the user that `hub apply`, `hub purge` and `doctor` connect as. */
   readonly operator: boolean
   /** KV bucket of revocations that the gateway follows. */
   readonly revocations?: string
@@ -100,16 +100,17 @@ const bucketSubjects = (stream: string): readonly string[] => [
   `$JS.FC.${stream}.>`,
 ]
 
+/** Entries are read to know up to which checkpoint a purge may go. */
+const OPERATOR_VERBS = ['INFO', 'CREATE', 'UPDATE', 'MSG.GET', 'PURGE'] as const
+
 function operatorUser(clusters: readonly ClusterId[]): HubUser {
   return {
     name: 'deltawatch-operator',
-    purpose: '"deltawatch hub apply" and "deltawatch doctor": make and judge the streams, read no entry',
+    purpose: '"deltawatch hub apply", "hub purge" and "doctor": make, judge and purge the streams, write no entry',
     variable: 'DW_OPERATOR',
     publish: [
       '$JS.API.INFO',
-      ...clusters.flatMap((cluster) =>
-        ['INFO', 'CREATE', 'UPDATE'].map((verb) => `$JS.API.STREAM.${verb}.${streamName(cluster)}`),
-      ),
+      ...clusters.flatMap((cluster) => OPERATOR_VERBS.map((verb) => `$JS.API.STREAM.${verb}.${streamName(cluster)}`)),
     ],
     subscribe: [`${OPERATOR_INBOX}.>`],
   }

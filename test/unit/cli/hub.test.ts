@@ -119,6 +119,16 @@ describe('the users of the hub', () => {
       )
   })
 
+  test('the operator makes, reads and purges streams; it deletes none, appends nothing and hears only its replies', () => {
+    const operator = hubUsers({ ...options, operator: true }).at(-1)
+    assert.deepEqual(
+      operator?.publish.filter((subject) => subject.endsWith('DW_gz-edge-1')),
+      ['INFO', 'CREATE', 'UPDATE', 'MSG.GET', 'PURGE'].map((verb) => `$JS.API.STREAM.${verb}.DW_gz-edge-1`),
+    )
+    assert.ok(!operator?.publish.some((subject) => /DELETE|CONSUMER|^dw\./.test(subject)))
+    assert.deepEqual(operator?.subscribe, ['_INBOX_dw-operator.>'])
+  })
+
   test('no subject is a wildcard over clusters, and no secret is in the snippet', () => {
     for (const user of hubUsers({ ...options, operator: true, revocations: 'revoked' })) {
       for (const subject of [...user.publish, ...user.subscribe]) {
