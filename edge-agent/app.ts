@@ -304,5 +304,8 @@ function readGauges(metrics: AgentMetrics, cluster: string, relay: Relay, status
   metrics.held.with(one).read(() => relay.term?.session.bytesHeld ?? 0)
   metrics.inFlight.with(one).read(() => relay.term?.session.inFlight ?? 0)
   metrics.live.with(one).read(() => (status.phase === 'live' ? 1 : 0))
+  metrics.retainedWider
+    .with(one)
+    .read(() => (relay.term !== undefined && status.retention?.state === 'retained-wider' ? 1 : 0))
   metrics.leading.with(one).read(() => (relay.term === undefined ? 0 : 1))
 }

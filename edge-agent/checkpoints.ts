@@ -1,9 +1,12 @@
 // Checkpoints of one term: room for them, writing them, the evidence they leave, and when the next is due.
-// Owns: the sizes it learned, the proof of the whole state, the refresh of that proof while the range is quiet.
+// Owns: the sizes it learned, the proof of the whole state, the refresh of that proof while the range is quiet, and the
+// look at the log that tells whether a checkpoint is missing and whether entries from before a change of policy are left.
 // Refuses: deciding that a pending one is needed (term.ts).
 
 import { toHex } from '#protocol/bytes.ts'
+import { decodeEntry } from '#protocol/log/decode.ts'
 import type { CheckpointReason, Epoch } from '#protocol/log/entry.ts'
+import { newestPolicyChange, readBegins, type ReadEntry } from '#protocol/log/retained.ts'
 import { type Revision, revisionDistance } from '#protocol/revision.ts'
 import type { Clock } from '#kit/clock.ts'
 import type { Logger } from '#kit/logger.ts'
@@ -63,6 +66,8 @@ const SAMPLE = 32
 const ITEM_OVERHEAD = 72
 /** A quiet range's state is read again no sooner than this after the last time. */
 const STATE_EVERY_MS = 5 * 60_000
+/** Checkpoints a new term looks back over for the newest change of policy, one read each. */
+const MOST_BEGINS = 256
 
 export class Checkpoints {
   readonly #options: CheckpointsOptions
@@ -76,6 +81,8 @@ export class Checkpoints {
   /** Of the newest checkpoint, or of the start: what earlier agents wrote has an age nobody needs to know. */
   #freshAt: number
   #freshRevision: Revision
+  /** BEGIN of the newest change of policy, 0 for none; undefined until the log was asked. */
+  #policyBeginSeq: number | undefined
 
   constructor(options: CheckpointsOptions, deps: CheckpointsDeps) {
     this.#options = options
@@ -103,9 +110,31 @@ export class Checkpoints {
     )
   }
 
-  /** What the log holds now, for {@link isDue}. */
+  /** What the log holds now, for {@link isDue} and for the status. */
   async look(): Promise<void> {
-    this.#info = await this.#deps.hub.info()
+    const { hub, session } = this.#deps
+    this.#info = await hub.info()
+    if (this.#policyBeginSeq === undefined) {
+      const newest = session.newestCompleteBeginSeq
+      const begins = await readBegins(newest, this.#info.firstSeq, this.#read, MOST_BEGINS)
+      // Another one was completed meanwhile: the next look asks again.
+      if (session.newestCompleteBeginSeq !== newest) return
+      this.#policyBeginSeq = newestPolicyChange(begins)?.seq ?? 0
+    }
+    this.#tellRetention()
+  }
+
+  readonly #read: ReadEntry = async (seq) => {
+    const bytes = await this.#deps.hub.message(seq)
+    const decoded = bytes === undefined ? undefined : decodeEntry(bytes)
+    return decoded?.ok === true ? decoded.value : undefined
+  }
+
+  #tellRetention(): void {
+    const { firstSeq } = this.#info
+    const policyBeginSeq = this.#policyBeginSeq ?? 0
+    const state = firstSeq < policyBeginSeq ? 'retained-wider' : 'nothing-wider'
+    this.#deps.status.retention = { state, firstSeq, policyBeginSeq }
   }
 
   /** Whether the stream can hold what it must; asks the hub for its limits anew. */
@@ -159,6 +188,10 @@ export class Checkpoints {
     this.#freshAt = this.#stateReadAt
     this.#freshRevision = result.revision
     status.epoch = plan.epoch
+    if (plan.reason === 'policy') {
+      this.#policyBeginSeq = session.newestCompleteBeginSeq
+      this.#tellRetention()
+    } else if (plan.reason !== 'routine') this.#policyBeginSeq = undefined
     const seconds = (clock.monotonic() - startedAt) / 1000
     counters.checkpoint(plan.reason, result, seconds)
     logger.info('checkpoint written', { reason: plan.reason, epoch: plan.epoch, ...result, seconds })

@@ -72,6 +72,10 @@ export function declareAgentMetrics(metrics: Metrics) {
     inFlight: gauge('appends_in_flight', 'Appends not yet acknowledged.'),
     live: gauge('live', 'Whether changes flow from etcd to the hub: 1 or 0.'),
     leading: gauge('leading', 'Whether this agent appends to the log: 1 or 0.'),
+    retainedWider: gauge(
+      'retained_wider',
+      'Whether the log still holds entries from before its newest change of policy: 1 or 0. Purge them with "deltawatch hub purge".',
+    ),
     phase: metrics.gauge<'cluster' | 'phase'>({
       name: 'deltawatch_agent_phase',
       help: 'The phase the relay is in: 1 for the present one.',

@@ -28,6 +28,14 @@ export type Phase =
   | 'live'
   | 'stopped'
 
+/** What the log held when it was looked at last, and the BEGIN of its newest change of policy; 0: none is known. */
+export type Retention = {
+  /** `retained-wider`: entries from before that change are still there, and may say more than policy allows since. */
+  readonly state: 'retained-wider' | 'nothing-wider'
+  readonly firstSeq: number
+  readonly policyBeginSeq: number
+}
+
 export class RelayStatus {
   phase: Phase = 'starting'
   /** Why, in one line, when the phase is not a good one. */
@@ -48,6 +56,8 @@ export class RelayStatus {
   configHash = ''
   policyRevision = ''
   newestCompleteBeginSeq = 0
+  /** Of the leader; undefined before its first look. */
+  retention: Retention | undefined
   checkpointReason = ''
   /** Monotonic ms of the last event relayed and of the last proof of progress. */
   lastEventAt = Number.NEGATIVE_INFINITY

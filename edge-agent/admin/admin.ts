@@ -73,6 +73,7 @@ function describe({ cluster, status, relay, hub, hooks }: RunningLog, clock: Clo
     configHash: status.configHash,
     policyRevision: status.policyRevision,
     newestCompleteBeginSeq: status.newestCompleteBeginSeq,
+    retention: relay.term === undefined ? null : (status.retention ?? null),
     etcd: {
       endpoint: status.endpoint,
       version: status.etcdVersion,

@@ -5,8 +5,10 @@
 import { errorMessage } from '#kit/errors.ts'
 import { formatSize } from '#kit/config/fields.ts'
 import { streamConfig, streamDifferences } from '#protocol/log/stream.ts'
+import { type LogBounds, newestPolicyChange, readBegins, readLogTail } from '#protocol/log/retained.ts'
 import { type ClusterId, markSubject, streamName } from '#protocol/subjects.ts'
 import { ApiFailure, type HubOptions, type HubSession, isRecord, openHub, STREAM_NOT_FOUND } from '../hub/session.ts'
+import { entriesOf } from '../hub/purge.ts'
 import { regionOf, show } from '../hub/stream-plan.ts'
 import { CommandError } from '../hub/terminal.ts'
 import { type Finding, findingsAt, judgeNatsVersion, type Say } from './finding.ts'
@@ -60,6 +62,10 @@ async function examineLog(say: Say, hub: HubSession, cluster: ClusterId): Promis
     const [entries, marks] = await Promise.all([reads(hub, stream, last), hub.hears(markSubject(cluster))])
     const can = ['see the stream', ...(entries ? ['read entries'] : []), ...(marks ? ['hear bookmarks'] : [])]
     found.push(say.ok(`rights ${cluster}`, `this user can ${can.join(', ')}`))
+    const first = isRecord(state) ? state['first_seq'] : undefined
+    if (entries && typeof first === 'number' && typeof last === 'number') {
+      found.push(...(await examineRetained(say, hub, cluster, { firstSeq: first, lastSeq: last })))
+    }
   } catch (error) {
     const missing = error instanceof ApiFailure && error.errCode === STREAM_NOT_FOUND
     const next = `deltawatch hub apply --nats … --clusters ${cluster}`
@@ -68,6 +74,35 @@ async function examineLog(say: Say, hub: HubSession, cluster: ClusterId): Promis
     )
   }
   return found
+}
+
+/** Checkpoints looked back over, one read each. */
+const MOST_BEGINS = 1_000
+
+/** Silent where there is no log yet to judge, or none that can be: the agents say more about that. */
+async function examineRetained(
+  say: Say,
+  hub: HubSession,
+  cluster: ClusterId,
+  bounds: LogBounds,
+): Promise<readonly Finding[]> {
+  const check = `retained-wider ${cluster}`
+  const read = entriesOf(hub, streamName(cluster))
+  const tail = await readLogTail(bounds, read)
+  if (tail.kind !== 'known') return []
+  const begins = await readBegins(tail.newestCompleteBeginSeq, bounds.firstSeq, read, MOST_BEGINS)
+  const change = newestPolicyChange(begins)
+  if (change !== undefined && bounds.firstSeq < change.seq) {
+    const what = `${change.seq - bounds.firstSeq} entries from before the policy changed at ${change.seq}; they may say more than it allows`
+    const next = `if it became narrower: deltawatch hub purge --nats … --clusters ${cluster} --dry-run`
+    return [say.warn(check, what, next)]
+  }
+  if (begins.stopped === 'broken') {
+    const next = 'restart its agent; it begins a new epoch when it finds no position'
+    return [say.warn(check, 'unknown: no checkpoint stands where the log says that one does', next)]
+  }
+  const looked = begins.stopped === 'bound' ? `no change of policy within ${MOST_BEGINS} checkpoints` : 'nothing'
+  return [say.ok(check, looked)]
 }
 
 /** Exported for its test. */
