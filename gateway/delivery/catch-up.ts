@@ -123,6 +123,8 @@ export function conflateStep(reader: Reader, state: In<'behind'>): PumpResult {
   const { source, deps } = feed
   if (source.nextIndex - state.index <= 1) return ringStep(reader, state)
   if (!reader.hasRoom()) return 'full'
+  // Deep in debt nothing goes, so nothing is compared: what comes meanwhile is conflated once it is paid.
+  if (!subscriber.paces(0, 0)) return 'full'
   const room = Math.max(CHUNK_BYTES, subscriber.outlet.room - CHUNK_BYTES)
   const net = netChanges(reader, state, room)
   if (net === undefined) return passed(reader, state, state.index, state.at)

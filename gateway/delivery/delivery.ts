@@ -113,7 +113,7 @@ export class Delivery implements Disposable {
     narrowed: readonly string[] | undefined,
   ): Subscriber {
     const subscriber = new Subscriber(outlet, this.#encoders[format], policyClass, narrowed, this.#subscriberDeps)
-    subscriber.limiter = this.#limiter(policyClass)
+    subscriber.limiter = this.#limiter(policyClass, undefined)
     return subscriber
   }
 
@@ -186,7 +186,7 @@ export class Delivery implements Disposable {
   /** The subscriber belongs to another class, or its class means something else now. */
   reclass(subscriber: Subscriber, policyClass: PolicyClass, bursts: Map<Feed, Map<Feed, Burst | undefined>>): void {
     subscriber.policyClass = policyClass
-    subscriber.limiter = this.#limiter(policyClass)
+    subscriber.limiter = this.#limiter(policyClass, subscriber.limiter)
     for (const watch of subscriber.watches.values()) this.#rechannel(watch, policyClass, bursts)
   }
 
@@ -328,7 +328,7 @@ export class Delivery implements Disposable {
     else hub?.waiting.delete(reader)
   }
 
-  #limiter(policyClass: PolicyClass): RateLimiter | undefined {
+  #limiter(policyClass: PolicyClass, before: RateLimiter | undefined): RateLimiter | undefined {
     const policy = this.#deps.policy()
     let events: number | undefined
     let bytes: number | undefined
@@ -342,7 +342,7 @@ export class Delivery implements Disposable {
       ...(events === undefined ? {} : { eventsPerSecond: events }),
       ...(bytes === undefined ? {} : { bytesPerSecond: bytes }),
     }
-    return new RateLimiter(limits, this.#deps.monotonic())
+    return new RateLimiter(limits, this.#deps.monotonic(), before)
   }
 }
 

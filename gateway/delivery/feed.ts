@@ -8,7 +8,7 @@ import type { KeyRange } from '#protocol/decode.ts'
 import { addRevision, maxRevision, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
 import type { DeliverDecider } from '#policies/engine/types.ts'
 import type { EncodeContext, Encoder, Position } from './encoder.ts'
-import type { FrameCache } from './frame-cache.ts'
+import type { Frame, FrameCache } from './frame-cache.ts'
 import { joinFrames } from './frame-writer.ts'
 import { decideChange, type Visible } from './policy-port.ts'
 import type { ClusterSource, RingEvent, RingRevision } from './ports.ts'
@@ -44,7 +44,7 @@ export interface FeedDeps {
   readonly undecidable: (feed: Feed) => void
 }
 
-export type Encoded = { readonly frame: Buffer; readonly events: number } | undefined | 'unknown'
+export type Encoded = Frame | undefined | 'unknown'
 
 export class Feed {
   readonly source: ClusterSource
@@ -59,7 +59,7 @@ export class Feed {
   readonly readers = new Set<Reader>()
   readonly live: Reader[] = []
   /** Encoded revisions by ring index, bounded by the FrameCache. */
-  readonly frames = new Map<number, Buffer>()
+  readonly frames = new Map<number, Frame>()
   /** Sequence number of the newest closed tick. */
   seq = 0
   /** Closed ticks that some live reader may not have got. */
@@ -144,7 +144,7 @@ export class Feed {
     const encoded = this.#encode(revision, events)
     if (encoded === 'unknown') return this.deps.undecidable(this)
     if (encoded === undefined) return
-    this.deps.frames.put(this, revision.index, encoded.frame)
+    this.deps.frames.put(this, revision.index, encoded)
     if (this.#pendingBytes + encoded.frame.length > this.deps.maxTickBytes) this.close()
     if (this.#pending.length === 0) {
       this.#pendingFrom = revision.index
@@ -162,11 +162,11 @@ export class Feed {
   /** The wire form of a ring revision, from the cache or anew; undefined when nothing in it is visible. */
   frameAt(revision: RingRevision): Encoded {
     const cached = this.frames.get(revision.index)
-    if (cached !== undefined) return { frame: cached, events: revision.events.length }
+    if (cached !== undefined) return cached
     const events = revision.events.filter((event) => this.wants(event))
     if (events.length === 0) return undefined
     const encoded = this.#encode(revision, events)
-    if (encoded !== undefined && encoded !== 'unknown') this.deps.frames.put(this, revision.index, encoded.frame)
+    if (encoded !== undefined && encoded !== 'unknown') this.deps.frames.put(this, revision.index, encoded)
     return encoded
   }
 

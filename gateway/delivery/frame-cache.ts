@@ -2,8 +2,11 @@
 // Owns: one first-in-first-out bound, in bytes and count, over the frames of all feeds.
 // Refuses: being needed: whatever was evicted is encoded again from the ring.
 
+/** One revision as a class sees it. */
+export type Frame = { readonly frame: Buffer; readonly events: number }
+
 export interface CachedFrames {
-  readonly frames: Map<number, Buffer>
+  readonly frames: Map<number, Frame>
 }
 
 type Kept = { readonly owner: CachedFrames; readonly index: number; readonly bytes: number }
@@ -24,11 +27,12 @@ export class FrameCache {
     return this.#bytes
   }
 
-  put(owner: CachedFrames, index: number, frame: Buffer): void {
+  put(owner: CachedFrames, index: number, encoded: Frame): void {
     if (owner.frames.has(index)) return
-    owner.frames.set(index, frame)
-    this.#queue.push({ owner, index, bytes: frame.length })
-    this.#bytes += frame.length
+    owner.frames.set(index, encoded)
+    const bytes = encoded.frame.length
+    this.#queue.push({ owner, index, bytes })
+    this.#bytes += bytes
     while (this.#bytes > this.#maxBytes || this.#queue.length - this.#head > this.#maxCount) this.#evict()
   }
 

@@ -10,11 +10,16 @@ export class RateLimiter {
   #bytes: number
   #at: number
 
-  constructor(limits: RateLimits, now: number) {
+  /**
+   * `before` is the limiter whose place it takes: its buckets are as full, or as deep in debt, as those were, in seconds of the
+   * rate. Who renews a token or is classified anew gains nothing by it.
+   */
+  constructor(limits: RateLimits, now: number, before?: RateLimiter) {
     this.limits = limits
-    this.#events = limits.eventsPerSecond ?? Number.POSITIVE_INFINITY
-    this.#bytes = limits.bytesPerSecond ?? Number.POSITIVE_INFINITY
     this.#at = now
+    const was = before?.fill(now)
+    this.#events = bucket(limits.eventsPerSecond, was?.events)
+    this.#bytes = bucket(limits.bytesPerSecond, was?.bytes)
   }
 
   /** One frame, which may be larger than the bucket. */
@@ -40,6 +45,16 @@ export class RateLimiter {
     this.#bytes += bytes
   }
 
+  /** How full the buckets are: 1 is full, below 0 is debt in seconds; undefined where there is no rate. */
+  fill(now: number): { readonly events: number | undefined; readonly bytes: number | undefined } {
+    this.#refill(now)
+    const { eventsPerSecond, bytesPerSecond } = this.limits
+    return {
+      events: eventsPerSecond === undefined ? undefined : this.#events / eventsPerSecond,
+      bytes: bytesPerSecond === undefined ? undefined : this.#bytes / bytesPerSecond,
+    }
+  }
+
   #take(events: number, bytes: number, needEvents: number, needBytes: number, now: number): boolean {
     this.#refill(now)
     if (this.#events < needEvents || this.#bytes < needBytes) return false
@@ -57,3 +72,6 @@ export class RateLimiter {
     if (bytesPerSecond !== undefined) this.#bytes = Math.min(bytesPerSecond, this.#bytes + seconds * bytesPerSecond)
   }
 }
+
+const bucket = (rate = Number.POSITIVE_INFINITY, fill = 1): number =>
+  rate === Number.POSITIVE_INFINITY ? rate : rate * fill

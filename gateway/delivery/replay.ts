@@ -1,20 +1,23 @@
 // Reads what the ring no longer holds from the hub's log, at the reader's own pace.
-// Owns: one running replay of one reader: at most one encoded chunk in memory.
+// Owns: one running replay of one reader: at most one encoded chunk in memory, written frame by frame as the class's rate allows.
 // Refuses: retries and fallbacks; the core decides what follows a failure.
 
 import { errorCode } from '#kit/errors.ts'
 import type { ResyncReason } from '#protocol/frames.ts'
 import { CHUNK_BYTES } from './catch-up.ts'
 import type { Position } from './encoder.ts'
+import type { Frame } from './frame-cache.ts'
 import { joinFrames } from './frame-writer.ts'
 import type { PumpResult, Reader } from './reader.ts'
+
+/** An encoded revision, and where the reader stands once it is written. */
+type Held = Frame & { readonly at: Position }
 
 export class Replay {
   readonly #reader: Reader
   readonly #abort = new AbortController()
-  #frames: Buffer[] = []
+  #held: Held[] = []
   #bytes = 0
-  #events = 0
   #at: Position
   #progress = false
   /** Resolves when the chunk in memory was written. */
@@ -34,22 +37,37 @@ export class Replay {
   /** Called when the connection has room. */
   pump(): PumpResult {
     if (this.#drained === undefined) return 'idle'
-    const { subscriber } = this.#reader
-    if (this.#frames.length > 0) {
-      if (!subscriber.paces(this.#events, this.#bytes)) return 'full'
-      if (!subscriber.offerPaced(joinFrames(this.#frames), this.#events)) {
-        this.#reader.need = this.#bytes
+    const held = this.#held
+    const paced = this.#paced()
+    const last = paced.at(-1)
+    if (last === undefined && held.length > 0) return 'full'
+    if (last !== undefined) {
+      const bytes = joinFrames(paced.map(({ frame }) => frame))
+      const events = paced.reduce((sum, frame) => sum + frame.events, 0)
+      if (!this.#reader.subscriber.offerPaced(bytes, events)) {
+        this.#reader.need = bytes.length
         return 'full'
       }
     }
     this.#reader.need = 0
-    this.#frames = []
+    if (last !== undefined && paced.length < held.length) {
+      this.#held = held.slice(paced.length)
+      this.#reader.apply({ type: 'replayed', at: last.at })
+      return 'full'
+    }
+    this.#held = []
     this.#bytes = 0
-    this.#events = 0
     this.#reader.apply({ type: 'replayed', at: this.#at })
     this.#drained()
     this.#drained = undefined
     return 'idle'
+  }
+
+  /** As many of the chunk's frames as may go now: a chunk of small changes is no large one. */
+  #paced(): readonly Held[] {
+    const { subscriber } = this.#reader
+    const stop = this.#held.findIndex(({ events, frame }) => !subscriber.paces(events, frame.length))
+    return stop < 0 ? this.#held : this.#held.slice(0, stop)
   }
 
   async #run(from: Position): Promise<void> {
@@ -61,13 +79,12 @@ export class Replay {
         this.#progress = true
         const encoded = feed.encodeReplayed(revision)
         if (encoded === 'unknown') return this.#failed('undecidable')
-        if (encoded !== undefined) {
-          this.#frames.push(encoded.frame)
-          this.#bytes += encoded.frame.length
-          this.#events += encoded.events
-        }
         if (encoded !== undefined || !feed.ctx.hideActivity)
           this.#at = { epoch: revision.epoch, revision: revision.revision }
+        if (encoded !== undefined) {
+          this.#held.push({ ...encoded, at: this.#at })
+          this.#bytes += encoded.frame.length
+        }
         if (this.#bytes >= CHUNK_BYTES / 2) await this.#drain()
         if (signal.aborted) return
       }

@@ -7,7 +7,7 @@ import { type Key, prefixEnd } from '#protocol/bytes.ts'
 import type { KeyRange } from '#protocol/decode.ts'
 import { forgetForkedScript } from '#gateway/workers/executable.ts'
 import { mergeMetrics } from '#gateway/workers/merge-metrics.ts'
-import { FrameCache } from '#gateway/delivery/frame-cache.ts'
+import { type Frame, FrameCache } from '#gateway/delivery/frame-cache.ts'
 import { InterestIndex } from '#gateway/delivery/interest.ts'
 import { ByteBudget, Outlet } from '#gateway/delivery/outlet.ts'
 import { RateLimiter } from '#gateway/delivery/rate-limiter.ts'
@@ -157,10 +157,10 @@ test('I8 outlet: the budget of all is never passed by more than one lone frame',
 
 test('frame cache: bounded in bytes and count, oldest first', () => {
   const cache = new FrameCache(1_000, 5)
-  const owner = { frames: new Map<number, Buffer>() }
-  for (let i = 0; i < 20; i++) cache.put(owner, i, Buffer.alloc(100))
+  const owner = { frames: new Map<number, Frame>() }
+  for (let i = 0; i < 20; i++) cache.put(owner, i, { frame: Buffer.alloc(100), events: 1 })
   assert.deepEqual([...owner.frames.keys()], [15, 16, 17, 18, 19])
-  cache.put(owner, 99, Buffer.alloc(5_000))
+  cache.put(owner, 99, { frame: Buffer.alloc(5_000), events: 1 })
   assert.equal(owner.frames.size, 0)
   assert.equal(cache.bytes, 0)
 })
