@@ -184,11 +184,21 @@ const BYTE_RATE = /^([1-9]\d{0,8})(B|KiB|MiB|GiB)\/s$/
 const limit = z
   .strictObject({
     to: destinations.optional(),
-    events: z.string().regex(RATE, 'must look like 200/s').optional(),
-    bytes: z.string().regex(BYTE_RATE, 'must look like 64KiB/s').optional(),
+    events: z.string().regex(RATE, 'must look like 200/s').optional().meta({
+      description:
+        'Such as 200/s: changes the class may see. Snapshots and differences after a resync are not counted.',
+    }),
+    bytes: z
+      .string()
+      .regex(BYTE_RATE, 'must look like 64KiB/s')
+      .optional()
+      .meta({ description: 'Such as 64KiB/s: the bytes of the frames that carry those changes.' }),
   })
   .refine((l) => l.events !== undefined || l.bytes !== undefined, { message: 'must set events or bytes' })
-  .meta({ description: 'Rate per session. The strictest that applies wins; it pauses the reader, it never drops.' })
+  .meta({
+    description:
+      'Rate per session, over all its clusters. The strictest that applies wins; it pauses the reader, it never drops, and state mode conflates meanwhile.',
+  })
 
 const schemaUse = z
   .strictObject({

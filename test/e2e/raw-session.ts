@@ -8,6 +8,8 @@ export type RawFrame = Readonly<Record<string, unknown>> & { readonly type: stri
 
 export class RawSession implements AsyncDisposable {
   readonly frames: RawFrame[] = []
+  /** Monotonic ms at which each of {@link frames} arrived. */
+  readonly arrivals: number[] = []
   readonly closed: Promise<{ readonly code: number; readonly reason: string }>
   readonly #socket: WebSocket
   readonly #waiting = new Set<() => void>()
@@ -24,6 +26,7 @@ export class RawSession implements AsyncDisposable {
     })
     socket.on('error', () => {})
     socket.on('message', (data: Buffer) => {
+      this.arrivals.push(performance.now())
       this.frames.push(JSON.parse(data.toString('utf8')) as RawFrame)
       for (const look of this.#waiting) look()
     })

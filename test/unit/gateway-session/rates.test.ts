@@ -132,7 +132,7 @@ test('who is classified anew, as by a renewed token, has no new bucket for it', 
   assertPaced(reading, began)
 })
 
-test('I2: in state mode a rate conflates: hot keys cost one item at a time, and the newest is not behind a queue', async () => {
+test('in state mode a rate conflates: hot keys cost one item at a time, and the newest is not behind a queue', async () => {
   const source = new FakeSource({ ring: 10_000 })
   using rig = new Rig(new FakeSources(source), policyOf({ eventsPerSecond: RATE }))
   const reading = new Reading(rig, 'state')
