@@ -164,6 +164,22 @@ describe('hub permissions', () => {
     assert.doesNotMatch(stack.nats.log(), /Violation/i)
   })
 
+  test("the operator's user purges, deletes no stream and appends to no log", async () => {
+    const clusters = TWO.map(({ cluster }) => cluster).join(',')
+    const operator = ['--user', 'deltawatch-operator', '--password-file', await passwordFile('deltawatch-operator')]
+    const where = ['--nats', stack.nats.clientUrl, '--clusters', clusters, ...operator]
+    assert.deepEqual(outcomes(await hub('purge', ...where)), ['nothing-retained', 'nothing-retained'])
+    assert.deepEqual(outcomes(await hub('purge', ...where, '--whole')), ['purged', 'nothing-retained'])
+    await using nc = await as('deltawatch-operator', '_INBOX_dw-operator')
+    for (const subject of [
+      '$JS.API.STREAM.DELETE.DW_sz-edge-1',
+      '$JS.API.STREAM.MSG.DELETE.DW_sz-edge-1',
+      'dw.log.sz-edge-1',
+    ]) {
+      await refused(nc, subject)
+    }
+  })
+
   test("an agent's user writes to no other log, reads no other stream and manages none", async () => {
     await using nc = await asAgent()
     await allowed(nc, '$JS.API.STREAM.INFO.DW_sz-edge-1')
