@@ -137,6 +137,19 @@ export class Checkpoints {
     this.#deps.status.retention = { state, firstSeq, policyBeginSeq }
   }
 
+  /**
+   * Puts into the log that a checkpoint is needed, before anything else is done about it: what made it needed may be
+   * known to this process alone, and whoever continues the log must write it. The checkpoint's own BEGIN takes its place.
+   */
+  async announce(reason: Need['reason']): Promise<void> {
+    const { random, session } = this.#deps
+    await session.settled()
+    session.prepare(reason, session.epoch)
+    const checkpointId = toHex(random.bytes(8))
+    await session.append((revision) => ({ kind: 'snapshot-begin', checkpointId, revision, reason }))
+    await session.settled()
+  }
+
   /** Whether the stream can hold what it must; asks the hub for its limits anew. */
   async room(member: EtcdMember): Promise<Fit> {
     this.#info = await this.#deps.hub.info()

@@ -114,9 +114,13 @@ export class Intake {
     return undefined
   }
 
-  /** Waits until the checkpoint that repairs what was doubted may begin; false when stopped before. */
-  async rested(signal: AbortSignal): Promise<boolean> {
+  /**
+   * Has what was doubted announced in the log, for nobody else knows of it, and waits until the checkpoint that repairs
+   * it may begin; false when stopped before.
+   */
+  async rested(announce: () => Promise<void>, signal: AbortSignal): Promise<boolean> {
     const { clock, status } = this.#deps
+    await announce()
     const now = clock.monotonic()
     const waitMs = this.#lastRepairAt + this.#options.resyncEveryMs - now
     if (waitMs > 0) {

@@ -279,7 +279,8 @@ export class Term {
       status.enter('live', clock.monotonic())
       const end = await this.#untilEnd(feed)
       this.#need = needAfter(end)
-      if (end.kind === 'suspicious' && !(await this.#intake.rested(this.#stop.signal))) return end
+      const announce = (): Promise<void> => this.#checkpoints.announce('gap')
+      if (end.kind === 'suspicious' && !(await this.#intake.rested(announce, this.#stop.signal))) return end
       if (this.#need === undefined || this.#stop.signal.aborted) return end
     }
   }
