@@ -74,10 +74,12 @@ export async function openPolicies(
   }
   const policy = stack.use(new EnginePolicy(bundles(), clock, deps.classes))
   const swap = (): void => policy.replace(bundles())
+  // Takes in what comes after the start too, when the outer stack has been handed on.
+  const kept = stack.use(new AsyncDisposableStack())
   const follow = (role: Role, bundle: LiveBundle): void => {
+    kept.use(bundle.onChange(swap))
     held.set(role, bundle)
     absent.delete(role)
-    stack.use(bundle.onChange(swap))
   }
   follow('live', stable)
 
@@ -85,16 +87,11 @@ export async function openPolicies(
     ['canary', options.canary?.place],
     ['shadow', options.shadow],
   ]
-  const kept = stack.use(new AsyncDisposableStack())
-  const joining = places.map(async ([role, place]) => {
-    if (place === undefined) return
+  /** Tries until there is a usable one; rejects when the gateway stops. */
+  const found = async (role: Role, place: string): Promise<LiveBundle> => {
     for (;;) {
       try {
-        const bundle = await open(role, place, undefined)
-        if (stop.signal.aborted) return await bundle[Symbol.asyncDispose]()
-        kept.use(bundle)
-        follow(role, bundle)
-        return swap()
+        return await open(role, place, undefined)
       } catch (e) {
         const reason = errorMessage(e)
         if (absent.get(role) !== reason)
@@ -103,6 +100,19 @@ export async function openPolicies(
         await clock.sleep(Math.max(1_000, options.pollMs), stop.signal)
       }
     }
+  }
+  const joining = places.map(async ([role, place]) => {
+    if (place === undefined) return
+    const bundle = await found(role, place)
+    try {
+      stop.signal.throwIfAborted()
+      follow(role, bundle)
+      kept.use(bundle)
+    } catch (e) {
+      await bundle[Symbol.asyncDispose]()
+      throw e
+    }
+    swap()
   })
   // Both are looked for in the background: a path is there at once, so a start does not pass without it.
   const settled = Promise.allSettled(joining)
