@@ -4,7 +4,7 @@
 // gives the same verdicts, however fast it comes. Overflow rule: at most `window` revisions and HOT_KEYS keys are held.
 
 import type { Key } from '#protocol/bytes.ts'
-import { type Revision, revisionDistance } from '#protocol/revision.ts'
+import { compareRevisions, type Revision, revisionDistance } from '#protocol/revision.ts'
 import type { Change, ChangedRevision } from '../egress/change.ts'
 
 export type HookName = 'onCreate' | 'onUpdate' | 'onDelete'
@@ -51,6 +51,9 @@ export type Finding = {
   readonly count: number
 }
 
+/** Up to where the mass of a hook's changes has been let through. */
+export type Decided = Readonly<Partial<Record<HookName, Revision>>>
+
 type Counts = Record<HookName, number>
 type Slot = { readonly revision: Revision; readonly counts: Readonly<Counts> }
 
@@ -74,14 +77,19 @@ export class Guards {
     this.#options = options
   }
 
-  /** `decided`: an operator or a time-out has let these changes through, so mass is not judged again. */
-  judge(source: ChangedRevision, decided: boolean): readonly Finding[] {
+  /** What is decided is neither judged for its mass nor counted: the next finding needs as many keys again. */
+  judge(source: ChangedRevision, decided: Decided): readonly Finding[] {
     const counts: Counts = { onCreate: 0, onUpdate: 0, onDelete: 0 }
     for (const change of source.changes) counts[hookOf(change)]++
+    for (const hook of HOOKS) {
+      const upTo = decided[hook]
+      if (upTo !== undefined && compareRevisions(source.revision, upTo) <= 0) counts[hook] = 0
+    }
+    this.#rewind(source.revision)
     this.#forget(source.revision)
     const findings: Finding[] = []
     this.#preCheck(source, findings)
-    if (!decided) this.#mass(source.revision, counts, findings)
+    this.#mass(source.revision, counts, findings)
     this.#notes(source, findings)
     if (!findings.some(stops)) this.#remember(source.revision, counts)
     return findings
@@ -143,6 +151,17 @@ export class Guards {
     const count = (this.#hot.get(key) ?? 0) + 1
     if (count > 1 || this.#hot.size < HOT_KEYS) this.#hot.set(key, count)
     return count === limit
+  }
+
+  /** Read again, as after a lost hub: what was counted from here on comes once more. */
+  #rewind(revision: Revision): void {
+    for (let newest = this.#slots.at(-1); this.#slots.length > this.#head; newest = this.#slots.at(-1)) {
+      if (newest === undefined || compareRevisions(newest.revision, revision) < 0) return
+      for (const hook of HOOKS) this.#sums[hook] -= newest.counts[hook]
+      this.#slots.pop()
+      this.#hot.clear()
+      this.#hotSince = revision
+    }
   }
 
   #forget(revision: Revision): void {

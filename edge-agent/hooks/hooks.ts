@@ -10,7 +10,7 @@ import type { Clock } from '#kit/clock.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { ChangedRevision } from '../egress/change.ts'
 import { pause } from '../pause.ts'
-import { type Finding, type GuardOptions, Guards, type HookName, type Pattern } from './guards.ts'
+import { type Decided, type Finding, type GuardOptions, Guards, type HookName, type Pattern } from './guards.ts'
 
 export type HookOptions = GuardOptions & {
   /** A hold nobody releases ends after this; 0: it lasts until somebody does. */
@@ -60,8 +60,10 @@ export class Hooks {
   readonly #guards: Guards
   #hold: Hold | undefined
   #released = new AbortController()
-  #decided: { readonly epoch: Epoch; readonly upTo: Revision } | undefined
-  #skipping = false
+  #decided: Decided = {}
+  /** What is decided and counted belongs to this epoch. */
+  #epoch: Epoch | undefined
+  #skipping: Pick<Hold, 'revision' | 'epoch'> | undefined
 
   constructor(options: HookOptions, deps: HooksDeps) {
     this.#options = options
@@ -74,7 +76,7 @@ export class Hooks {
   }
   /** Released as a resync: nothing of what was held may be relayed, and a checkpoint comes next. */
   get skipping(): boolean {
-    return this.#skipping
+    return this.#skipping !== undefined
   }
   get reason(): string {
     const hold = this.#hold
@@ -88,10 +90,9 @@ export class Hooks {
   /** Call before anything else sees the revision. */
   admit(source: ChangedRevision, epoch: Epoch): Admission {
     if (this.#hold !== undefined) return 'held'
-    const decided = this.#decided
-    const covered =
-      decided !== undefined && decided.epoch === epoch && compareRevisions(source.revision, decided.upTo) <= 0
-    const findings = this.#guards.judge(source, covered)
+    if (this.#epoch !== epoch) this.#forget()
+    this.#epoch = epoch
+    const findings = this.#guards.judge(source, this.#decided)
     let admission: Admission = 'pass'
     for (const finding of findings) {
       this.#deps.counters.found(finding)
@@ -106,19 +107,20 @@ export class Hooks {
 
   /** The log has gone past what is held, or begun a new epoch: another agent led meanwhile, and it was decided there. */
   overtaken(position: Revision, epoch: Epoch): void {
+    const past = (at: Pick<Hold, 'revision' | 'epoch'>): boolean =>
+      at.epoch !== epoch || compareRevisions(at.revision, position) <= 0
+    if (this.#skipping !== undefined && past(this.#skipping)) this.#skipping = undefined
     const hold = this.#hold
-    if (hold === undefined || (hold.epoch === epoch && compareRevisions(hold.revision, position) > 0)) return
+    if (hold === undefined || !past(hold)) return
     this.#hold = undefined
-    this.#skipping = false
     this.#deps.logger.info('hold dropped: the log has gone past it', { hook: hold.hook, revision: hold.revision })
     this.#released.abort()
   }
 
   /** Events were skipped by a checkpoint. */
   skipped(): void {
-    this.#skipping = false
-    this.#decided = undefined
-    this.#guards.forget()
+    this.#skipping = undefined
+    this.#forget()
   }
 
   release(revision: string, as: ReleaseAs): ReleaseResult {
@@ -160,13 +162,20 @@ export class Hooks {
 
   #end(hold: Hold, as: ReleaseAs, by: 'operator-events' | 'operator-resync' | 'timeout'): void {
     const { counters, head, logger } = this.#deps
-    const upTo = maxRevision(head(), hold.revision)
+    // Time decides about what was found; only who has looked decides about all there was to see.
+    const upTo = by === 'timeout' ? hold.revision : maxRevision(head(), hold.revision)
     this.#hold = undefined
-    this.#decided = { epoch: hold.epoch, upTo }
-    this.#skipping = as === 'resync'
+    this.#decided =
+      by === 'timeout' ? { ...this.#decided, [hold.hook]: upTo } : { onCreate: upTo, onUpdate: upTo, onDelete: upTo }
+    this.#skipping = as === 'resync' ? hold : undefined
     if (hold.action === 'hold') counters.released(by)
     logger.warn('hold released', { hook: hold.hook, revision: hold.revision, by, upTo })
     this.#released.abort()
+  }
+
+  #forget(): void {
+    this.#decided = {}
+    this.#guards.forget()
   }
 }
 

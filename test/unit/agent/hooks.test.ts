@@ -29,37 +29,59 @@ const patterns = (findings: readonly Finding[]) => findings.map(({ pattern, acti
 
 describe('guards', () => {
   it('a mass delete is found in one revision and across many, and not beyond the window', () => {
-    assert.deepEqual(patterns(new Guards(OPTIONS).judge(changed(5, ...dels(11)), false)), ['mass-delete hold'])
-    assert.deepEqual(patterns(new Guards(OPTIONS).judge(changed(5, ...dels(10)), false)), [])
+    assert.deepEqual(patterns(new Guards(OPTIONS).judge(changed(5, ...dels(11)), {})), ['mass-delete hold'])
+    assert.deepEqual(patterns(new Guards(OPTIONS).judge(changed(5, ...dels(10)), {})), [])
     const spread = new Guards(OPTIONS)
-    for (let i = 0; i < 10; i++) assert.deepEqual(spread.judge(changed(10 + i, del(`/d${i}`)), false), [])
-    assert.deepEqual(patterns(spread.judge(changed(109, del('/last')), false)), ['mass-delete hold'])
+    for (let i = 0; i < 10; i++) assert.deepEqual(spread.judge(changed(10 + i, del(`/d${i}`)), {}), [])
+    assert.deepEqual(patterns(spread.judge(changed(109, del('/last')), {})), ['mass-delete hold'])
     const slow = new Guards(OPTIONS)
-    for (let i = 0; i < 50; i++) assert.deepEqual(slow.judge(changed(10 * i + 1, del(`/d${i}`)), false), [])
+    for (let i = 0; i < 50; i++) assert.deepEqual(slow.judge(changed(10 * i + 1, del(`/d${i}`)), {}), [])
   })
 
   it('what was decided is not judged for its mass again, and is still pre-checked', () => {
     const guards = new Guards(OPTIONS)
-    assert.deepEqual(guards.judge(changed(5, ...dels(50)), true), [])
-    assert.deepEqual(patterns(guards.judge(changed(500, change('zz')), true)), ['outside-range resync'])
+    assert.deepEqual(guards.judge(changed(5, ...dels(50)), { onDelete: rev(500) }), [])
+    assert.deepEqual(patterns(guards.judge(changed(500, change('zz')), { onUpdate: rev(500) })), [
+      'outside-range resync',
+    ])
+    assert.deepEqual(guards.judge(changed(501, ...dels(10)), {}), [], 'what was decided is not counted')
+    assert.deepEqual(patterns(guards.judge(changed(502, ...dels(11)), { onUpdate: rev(502) })), ['mass-delete hold'])
   })
 
   it('the pre-check finds keys outside the range, foreign revisions and duplicates', () => {
-    const found = (...changes: Change[]) => patterns(new Guards(OPTIONS).judge(changed(7, ...changes), false))
+    const found = (...changes: Change[]) => patterns(new Guards(OPTIONS).judge(changed(7, ...changes), {}))
     assert.deepEqual(found(change('0')), ['outside-range resync'])
     assert.deepEqual(found(made('/a', 6)), ['foreign-revision resync'])
     assert.deepEqual(found(made('/a', 7), made('/a', 7)), ['duplicate-key resync'])
     assert.deepEqual(found(made('/a', 7), del('/b'), change('/c')), [])
     const off = new Guards({ ...OPTIONS, onCreate: { ...OPTIONS.onCreate, preCheck: false } })
-    assert.deepEqual(off.judge(changed(7, change('0')), false), [])
+    assert.deepEqual(off.judge(changed(7, change('0')), {}), [])
   })
 
   it('notes a key that takes most changes once per window, and rewrites of the same bytes', () => {
     const guards = new Guards({ ...OPTIONS, onUpdate: { ...OPTIONS.onUpdate, hotKey: 3 } })
-    const seen = Array.from({ length: 120 }, (_, i) => patterns(guards.judge(changed(i + 1, change('/hot')), false)))
+    const seen = Array.from({ length: 120 }, (_, i) => patterns(guards.judge(changed(i + 1, change('/hot')), {})))
     assert.deepEqual(seen.flat(), ['hot-key annotate', 'hot-key annotate'])
     const same = change('/s', { prevValue: bytes('v') })
-    assert.deepEqual(patterns(new Guards(OPTIONS).judge(changed(1, same), false)), ['rewrite annotate'])
+    assert.deepEqual(patterns(new Guards(OPTIONS).judge(changed(1, same), {})), ['rewrite annotate'])
+  })
+
+  it('what is read again is counted once, from wherever it is read', () => {
+    const one = fc.record({ from: fc.nat({ max: 30 }), to: fc.nat({ max: 30 }) })
+    fc.assert(
+      fc.property(fc.array(one, { maxLength: 8 }), (runs) => {
+        const guards = new Guards({ ...OPTIONS, onDelete: { maxKeys: 30, action: 'hold' } })
+        let next = 1
+        for (const { from, to } of runs) {
+          for (let r = Math.min(from + 1, next); r <= to; r++) {
+            assert.deepEqual(guards.judge(changed(r, del(`/d${r}`)), {}), [], `at ${r}`)
+            next = r + 1
+          }
+        }
+        for (; next <= 30; next++) assert.deepEqual(guards.judge(changed(next, del(`/d${next}`)), {}), [])
+        assert.equal(guards.judge(changed(31, del('/d31')), {})[0]?.count, 31)
+      }),
+    )
   })
 
   it('the verdict depends on revisions alone: the counts of any history equal those of a plain recount', () => {
@@ -71,7 +93,7 @@ describe('guards', () => {
         let history: { revision: number; n: number }[] = []
         for (const { skip, deletes } of steps) {
           revision += skip
-          const found = guards.judge(changed(revision, change('/x'), ...dels(deletes)), false)
+          const found = guards.judge(changed(revision, change('/x'), ...dels(deletes)), {})
           history.push({ revision, n: deletes })
           const sum = history.filter((h) => revision - h.revision < 100).reduce((a, h) => a + h.n, 0)
           const expected = deletes > 0 && sum > 10
@@ -136,6 +158,52 @@ describe('holds', () => {
       'held',
       'what came after the decision is judged anew',
     )
+  })
+
+  it('the end of a delay, or of the time of a hold, decides about its own hook and revision alone', async () => {
+    const upd = (n: number): Change[] => Array.from({ length: n }, (_, i) => change(`/u${i}`, { version: '5' }))
+    const { hooks, clock, seeHead, signal } = setup({ onUpdate: { maxKeys: 10, action: 'delay', hotKey: 0 } })
+    seeHead(500)
+    const waited = async (ms: number): Promise<void> => {
+      const free = hooks.free(signal)
+      await clock.advance(ms)
+      assert.equal(await free, true)
+    }
+    const both = changed(100, ...upd(11), ...dels(11))
+    assert.equal(hooks.admit(both, EPOCH), 'held')
+    assert.equal(hooks.hold?.hook, 'onDelete')
+    await waited(60_000)
+    assert.equal(hooks.admit(both, EPOCH), 'held')
+    assert.equal(hooks.hold?.hook, 'onUpdate')
+    await waited(1_000)
+    assert.equal(hooks.admit(both, EPOCH), 'pass')
+    assert.equal(hooks.admit(changed(101, del('/x')), EPOCH), 'pass', 'what time let through is not counted again')
+    assert.equal(hooks.admit(changed(300, ...dels(10_000)), EPOCH), 'held')
+    assert.equal(hooks.hold?.hook, 'onDelete')
+  })
+
+  it('what was counted in one epoch says nothing in the next, whose revisions may be lower', () => {
+    const { hooks } = setup()
+    for (let r = 900; r < 910; r++) assert.equal(hooks.admit(changed(r, del(`/d${r}`)), EPOCH), 'pass')
+    const next = '00000000000000bb' as Epoch
+    hooks.overtaken(rev(950), next)
+    assert.equal(hooks.admit(changed(951, del('/x')), next), 'pass')
+    assert.equal(hooks.admit(changed(952, ...dels(10)), next), 'held')
+    assert.equal(hooks.hold?.count, 11)
+  })
+
+  it('released as a resync, and then led past by another agent or into its epoch, nothing is skipped any more', () => {
+    for (const [position, epoch, skips] of [
+      [19, EPOCH, true],
+      [20, EPOCH, false],
+      [3, '00000000000000bb' as Epoch, false],
+    ] as const) {
+      const { hooks } = setup()
+      hooks.admit(changed(20, ...dels(11)), EPOCH)
+      hooks.release('20', 'resync')
+      hooks.overtaken(rev(position), epoch)
+      assert.equal(hooks.skipping, skips, `${position} ${epoch}`)
+    }
   })
 
   it('is dropped when the log has gone past it, or begun a new epoch, under another agent', async () => {
