@@ -39,6 +39,9 @@ export interface LiveBundle extends AsyncDisposable {
 
 export class PolicyLoadError extends DeltawatchError {}
 
+/** What lies there was read and judged: as long as nobody writes, looking again would say the same. */
+class PolicyRefusedError extends PolicyLoadError {}
+
 /** Looks of one load at a directory somebody is writing into. */
 const SETTLE_LOOKS = 20
 const SETTLE_MS = 50
@@ -104,10 +107,16 @@ export async function openLiveBundle(
       const now = await markNow().catch(() => undefined)
       // Nobody can say at the moment (the hub is away, a mount is being replaced): what is in force stays.
       if (now === undefined || now === seen) continue
-      seen = now
-      await inTurn(take).catch((err: unknown) => {
-        if (!stop.signal.aborted) logger.error('policy bundle refused, the old one stays', { role, err })
-      })
+      const before = problem
+      try {
+        await inTurn(take)
+        seen = now
+      } catch (err) {
+        // Anything else may have passed by the next look, and nobody need write for it to.
+        if (err instanceof PolicyRefusedError) seen = now
+        if (!stop.signal.aborted && (seen === now || problem !== before))
+          logger.error('policy bundle refused, the old one stays', { role, err })
+      }
     }
   }
   const polling = poll().catch(() => undefined)
@@ -152,6 +161,7 @@ async function load(
   const publicKey =
     options.publicKeyFile === undefined ? undefined : readPublicKey(await readFile(options.publicKeyFile, 'utf8'))
   let why: string | undefined
+  let judged = true
   for await (const files of settled(origin, clock, signal)) {
     const opened = files.ok ? openFiles(files.value, { deps, publicKey }) : files
     if (opened.ok) {
@@ -162,9 +172,12 @@ async function load(
       return { bundle: opened.value, print, passedOver: why ?? '' }
     }
     why ??= describe(opened.error)
+    // Of a path this may be the disk's word, not one about the bundle; what a bucket yields was fetched in full.
+    if (!files.ok && !origin.name.startsWith('kv://')) judged = false
     if (which === 'newest only') break
   }
-  throw new PolicyLoadError('DW_POLICY', `the policy bundle in ${origin.name} is not usable: ${why ?? 'there is none'}`)
+  const message = `the policy bundle in ${origin.name} is not usable: ${why ?? 'there is none'}`
+  throw judged ? new PolicyRefusedError('DW_POLICY', message) : new PolicyLoadError('DW_POLICY', message)
 }
 
 /** Candidates read while nobody wrote: half of a directory could lack the very document that denies. */

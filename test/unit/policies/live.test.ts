@@ -4,12 +4,14 @@ import assert from 'node:assert/strict'
 import { cp, rename, rm, symlink, writeFile, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { EnginePolicy } from '#gateway/delivery/engine-policy.ts'
 import { systemClock } from '#kit/clock.ts'
 import { silentLogger } from '#kit/logger.ts'
 import type { PolicyClass } from '#policies/engine/types.ts'
 import { type LiveBundle, openLiveBundle } from '#policies/node/live-bundle.ts'
-import { bundleOrigin } from '#policies/node/origin.ts'
+import { readBundleFiles } from '#policies/node/bundle-files.ts'
+import { type BundleOrigin, bundleOrigin } from '#policies/node/origin.ts'
 import { ManualClock } from '../../support/manual-clock.ts'
 import { scratchDir } from '../../support/process.ts'
 import { allow, bundleOf, NOW, subscriber } from './fixture.ts'
@@ -75,6 +77,46 @@ describe('a bundle in a directory', () => {
     assert.equal(live.bundle.revision, before.revision)
     assert.notEqual(live.bundle.compiled.deps.keyFingerprint('k1'), before.compiled.deps.keyFingerprint('k1'))
   })
+
+  for (const name of ['kv://bucket/key', 'a path'])
+    it(`${name}: is read again when reading failed after somebody wrote, and not when what was read is bad`, async () => {
+      await using dir = await scratchDir('live-again')
+      await writeFile(join(dir.path, 'sz.yaml'), document('wide').replace(/, transform.*}\]/, ''))
+      let mark = 1
+      let reads = 0
+      let failures = 0
+      const origin: BundleOrigin = {
+        name,
+        mark: async () => `${mark}`,
+        async *candidates() {
+          reads++
+          const failed = failures-- > 0
+          if (failed && name !== 'a path') throw new Error('TIMEOUT')
+          yield await readBundleFiles(failed ? join(dir.path, 'away') : dir.path)
+        },
+      }
+      const options = { origin, keys: undefined, publicKeyFile: undefined, pollMs: 20, role: 'live' }
+      const signal = AbortSignal.timeout(10_000)
+      await using live = await openLiveBundle(options, { logger: silentLogger(), clock: systemClock() }, signal)
+      const before = live.bundle.revision
+      const swapped = changed(live)
+      const narrow = document('narrow')
+        .replace(/, transform.*}\]/, '')
+        .replace('allow', 'deny')
+      await writeFile(join(dir.path, 'sz.yaml'), narrow)
+      reads = 0
+      failures = 2
+      mark++
+      await Promise.race([swapped, sleep(5_000)])
+      assert.notEqual(live.bundle.revision, before)
+      assert.deepEqual([reads, live.problem], [3, ''])
+      await writeFile(join(dir.path, 'sz.yaml'), narrow.replace('deny', 'perhaps'))
+      reads = 0
+      mark++
+      await sleep(300)
+      assert.match(live.problem, /sz.yaml/)
+      assert.equal(reads, 1)
+    })
 
   it('a place that is neither a path nor a bucket entry is named', () => {
     assert.throws(() => bundleOrigin('kv://only-a-bucket', never), /write kv:\/\/<bucket>\/<key>/)
