@@ -66,8 +66,15 @@ export type Input =
   /** A live reader's connection is full at the tick that starts with ring index `index`. */
   | { readonly type: 'blocked'; readonly index: number; readonly at: Position }
   | { readonly type: 'replayed'; readonly at: Position }
-  /** `progress`: at least one revision came. */
-  | { readonly type: 'replay-end'; readonly progress: boolean; readonly view: View; readonly now: number }
+  | {
+      readonly type: 'replay-end'
+      /** At least one revision came. */
+      readonly progress: boolean
+      /** How far the log was read. Ahead of the reader's own position when what came last is hidden, activity and all. */
+      readonly scanned: Position
+      readonly view: View
+      readonly now: number
+    }
   | {
       readonly type: 'replay-failed'
       /** A reason: history ends there. */
@@ -93,7 +100,8 @@ export type Effect =
   | { readonly do: 'end'; readonly at: Position }
   | { readonly do: 'join' }
   | { readonly do: 'leave' }
-  | { readonly do: 'replay'; readonly from: Position }
+  /** Read the log after `from`, for a client that stands at `at`. */
+  | { readonly do: 'replay'; readonly at: Position; readonly from: Position }
   | { readonly do: 'stop-replay' }
   | { readonly do: 'difference' }
   /** A snapshot could not be kept at one revision, repeatedly; or the replays' budget is used up. It is tried again. */
@@ -154,7 +162,10 @@ function within(state: ReaderState, input: Inner, holdsState: boolean): Step {
   }
 }
 
-function begin(start: Start, context: { readonly view: View; readonly now: number }, holdsState: boolean): Step {
+type Context = { readonly view: View; readonly now: number }
+
+/** `scanned`: how far the log was read for a reader at a position, when its client may not be told. */
+function begin(start: Start, context: Context, holdsState: boolean, scanned?: Position): Step {
   const { view, now } = context
   const { head } = view
   if (!view.ready || head === undefined) {
@@ -171,14 +182,15 @@ function begin(start: Start, context: { readonly view: View; readonly now: numbe
     return { state: { kind: 'behind', index: view.nextIndex, at: head }, effects: told, outcome }
   }
   const { position } = start
-  const located = view.locate(position)
+  const from = scanned ?? position
+  const located = view.locate(from)
   switch (located.kind) {
     case 'ring':
       return { state: { kind: 'behind', index: located.index, at: position }, effects: NONE, outcome: 'resumed' }
     case 'log':
       return {
         state: { kind: 'replaying', at: position },
-        effects: [{ do: 'replay', from: position }],
+        effects: [{ do: 'replay', at: position, from }],
         outcome: 'resumed',
       }
     case 'ahead':
@@ -288,10 +300,11 @@ function replaying(state: Replaying, input: Inner, holdsState: boolean): Step {
       return go({ kind: 'replaying', at: input.at })
     case 'replay-end':
       // A log that has nothing and says it has would be asked for ever.
-      if (!input.progress && input.view.locate(state.at).kind === 'log') {
+      if (!input.progress && input.view.locate(input.scanned).kind === 'log') {
         return repair({ reason: 'trimmed', from: state.at }, input.view, input.now, holdsState)
       }
-      return relocate(state.at, input, holdsState)
+      // Located by its own position, a reader of hidden revisions alone would read them for ever.
+      return relocate(state.at, input, holdsState, input.scanned)
     case 'replay-failed': {
       if (input.why === 'busy') {
         const start: Start = { kind: 'position', position: state.at }
@@ -306,8 +319,8 @@ function replaying(state: Replaying, input: Inner, holdsState: boolean): Step {
   }
 }
 
-function relocate(at: Position, context: { readonly view: View; readonly now: number }, holdsState: boolean): Step {
-  return begin({ kind: 'position', position: at }, context, holdsState)
+function relocate(at: Position, context: Context, holdsState: boolean, scanned?: Position): Step {
+  return begin({ kind: 'position', position: at }, context, holdsState, scanned)
 }
 
 function reset(state: ReaderState, input: Extract<Input, { type: 'reset' }>, holdsState: boolean): Step {

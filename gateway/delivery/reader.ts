@@ -146,7 +146,7 @@ export class Reader {
         return
       case 'replay':
         this.#replay?.stop()
-        this.#replay = new Replay(this, effect.from)
+        this.#replay = new Replay(this, effect)
         return
       case 'stop-replay':
         this.#replay?.stop()

@@ -18,14 +18,18 @@ export class Replay {
   readonly #abort = new AbortController()
   #held: Held[] = []
   #bytes = 0
+  /** Where the client stands, as far as it may know. */
   #at: Position
+  /** The last revision read, seen or hidden. Told to no client. */
+  #scanned: Position
   #progress = false
   /** Resolves when the chunk in memory was written. */
   #drained: (() => void) | undefined
 
-  constructor(reader: Reader, from: Position) {
+  constructor(reader: Reader, { at, from }: { readonly at: Position; readonly from: Position }) {
     this.#reader = reader
-    this.#at = from
+    this.#at = at
+    this.#scanned = from
     void this.#run(from)
   }
 
@@ -79,8 +83,8 @@ export class Replay {
         this.#progress = true
         const encoded = feed.encodeReplayed(revision)
         if (encoded === 'unknown') return this.#failed('undecidable')
-        if (encoded !== undefined || !feed.ctx.hideActivity)
-          this.#at = { epoch: revision.epoch, revision: revision.revision }
+        this.#scanned = { epoch: revision.epoch, revision: revision.revision }
+        if (encoded !== undefined || !feed.ctx.hideActivity) this.#at = this.#scanned
         if (encoded !== undefined) {
           this.#held.push({ ...encoded, at: this.#at })
           this.#bytes += encoded.frame.length
@@ -91,7 +95,8 @@ export class Replay {
       await this.#drain()
       if (signal.aborted) return
       const now = this.#reader.subscriber.monotonic()
-      this.#reader.apply({ type: 'replay-end', progress: this.#progress, view: feed.view(), now })
+      const [progress, scanned] = [this.#progress, this.#scanned]
+      this.#reader.apply({ type: 'replay-end', progress, scanned, view: feed.view(), now })
     } catch (e) {
       if (!signal.aborted) this.#failed(errorCode(e) === 'replay-busy' ? 'busy' : reasonOf(e))
     }

@@ -163,11 +163,17 @@ const TABLE: readonly Row[] = [
   ],
   ['live: full', LIVE, { type: 'blocked', index: 8, at: at(45) }, 'behind', 'leave'],
   ['replaying: onwards', REPLAYING, { type: 'replayed', at: at(30) }, 'replaying', ''],
-  ['replaying: done', REPLAYING, { type: 'replay-end', progress: true, view: view(), now }, 'behind', ''],
+  [
+    'replaying: done',
+    REPLAYING,
+    { type: 'replay-end', progress: true, scanned: at(30), view: view(), now },
+    'behind',
+    '',
+  ],
   [
     'replaying: again',
     REPLAYING,
-    { type: 'replay-end', progress: true, view: view({ kind: 'log' }), now },
+    { type: 'replay-end', progress: true, scanned: at(30), view: view({ kind: 'log' }), now },
     'replaying',
     'replay',
   ],
@@ -210,9 +216,26 @@ for (const [name, state, input, next, effects, holdsState = true] of TABLE) {
 test('reader: a log that has nothing and says it has is not asked for ever', () => {
   let calls = 0
   const lying = view(undefined, { locate: () => (calls++ < 3 ? { kind: 'log' } : { kind: 'ring', index: 1 }) })
-  const step = transition(REPLAYING, { type: 'replay-end', progress: false, view: lying, now }, true)
+  const step = transition(REPLAYING, { type: 'replay-end', progress: false, scanned: at(20), view: lying, now }, true)
   assert.equal(step.state.kind, 'snapshotting')
   assert.equal(step.effects[0]?.do, 'resync')
+})
+
+test('reader: hidden revisions that were read are not read again, and the client is not told of them', () => {
+  const trimmed = (to: number): View => {
+    const locate = ({ revision }: Position): Located =>
+      Number(revision) < to ? { kind: 'log' } : { kind: 'ring', index: 9 }
+    return view(undefined, { locate })
+  }
+  const end = (to: number): Input => ({ type: 'replay-end', progress: true, scanned: at(30), view: trimmed(to), now })
+  const done = transition(REPLAYING, end(30), true)
+  assert.deepEqual(done.state, { kind: 'behind', index: 9, at: at(20) })
+  const onwards = transition(REPLAYING, end(40), true)
+  assert.deepEqual(onwards.state, REPLAYING)
+  assert.deepEqual(onwards.effects, [{ do: 'replay', at: at(20), from: at(30) }])
+  // The ring went no further while nothing more came: what was read counts, not what was told.
+  const nothing = transition(REPLAYING, { ...end(30), progress: false } as Input, true)
+  assert.deepEqual(nothing.state, done.state)
 })
 
 test('reader: a snapshot keeps its pin and the tail starts there', () => {
@@ -240,7 +263,10 @@ test('reader: denied and removed are terminal, and late inputs change nothing', 
     if (input.type !== 'deny') assert.equal(transition(REMOVED, input, true).state.kind, 'removed', input.type)
   }
   assert.equal(transition(LIVE, { type: 'snapshot-end' }, true).state, LIVE)
-  assert.equal(transition(LIVE, { type: 'replay-end', progress: true, view: view(), now }, true).state, LIVE)
+  assert.equal(
+    transition(LIVE, { type: 'replay-end', progress: true, scanned: at(30), view: view(), now }, true).state,
+    LIVE,
+  )
   assert.equal(transition(SNAPSHOTTING, { type: 'caught-up' }, true).state, SNAPSHOTTING)
 })
 
