@@ -37,7 +37,7 @@ export interface GatewayPolicies extends AsyncDisposable {
   readonly policy: EnginePolicy
   /** Why the newest attempt to load was refused, per role; empty when everything newest is in force. */
   readonly problem: string
-  /** Loads again; throws and keeps what is in force when the stable bundle is bad. */
+  /** Loads again; throws and keeps what is in force when the stable bundle is bad. Of the others `problem` tells. */
   reload(): Promise<void>
 }
 
@@ -127,7 +127,13 @@ export async function openPolicies(
       return [...told, ...[...absent].map(([role, reason]) => `${role}: ${reason}`)].join('; ')
     },
     reload: async () => {
-      for (const bundle of held.values()) await bundle.reload()
+      await stable.reload()
+      for (const [role, bundle] of held) {
+        if (bundle === stable) continue
+        await bundle.reload().catch((err: unknown) => {
+          logger.error('policy bundle refused, the old one stays', { role, err })
+        })
+      }
     },
     async [Symbol.asyncDispose]() {
       stop.abort()

@@ -83,4 +83,37 @@ describe('a canary and a shadow', () => {
     }
     assert.equal(polling(), 0)
   })
+
+  it('that are bad hold up no reload of the stable bundle, which alone may fail it', async () => {
+    await using dir = await scratchDir('joining-reload')
+    const place = await put(dir.path, 'stable', 'stable')
+    const canary = { place: await put(dir.path, 'canary', 'canary'), share: 1, labels: {} }
+    const shadow = await put(dir.path, 'shadow', 'shadow')
+    // Nothing is taken up but by a reload.
+    await using opened = await openPolicies(
+      { place, canary, shadow, keys: undefined, publicKeyFile: undefined, pollMs: 3_600_000 },
+      {
+        logger: silentLogger(),
+        clock: systemClock(),
+        metrics: createMetrics(),
+        link: () => assert.fail(),
+        classes: () => [],
+      },
+      AbortSignal.timeout(20_000),
+    )
+    const { bundles: before } = opened.policy.current
+    assert.ok(before.canary !== undefined)
+    await writeFile(join(canary.place, 'sz.yaml'), document('bad').replace('allow', 'perhaps'))
+    await writeFile(join(shadow, 'sz.yaml'), document('another'))
+    await writeFile(join(place, 'sz.yaml'), document('newer'))
+    await opened.reload()
+    const { bundles: after } = opened.policy.current
+    assert.notEqual(after.stable.revision, before.stable.revision)
+    assert.notEqual(after.shadow?.revision, before.shadow?.revision)
+    assert.equal(after.canary?.bundle.revision, before.canary.bundle.revision)
+    assert.match(opened.problem, /^canary: .*sz.yaml/)
+    await writeFile(join(place, 'sz.yaml'), document('bad').replace('allow', 'perhaps'))
+    await assert.rejects(opened.reload(), /is not usable: sz.yaml/)
+    assert.equal(opened.policy.current.bundles.stable.revision, after.stable.revision)
+  })
 })
