@@ -4,11 +4,21 @@
 
 import * as z from 'zod'
 import type { HttpReply, HttpRequest, Router } from '#kit/http/router.ts'
+import { parseRevision, type Revision } from '#protocol/revision.ts'
 import type { RunningLog } from '../app.ts'
 import { type GuardRule, guarded } from './guard.ts'
 
-const Release = z.strictObject({ revision: z.string(), as: z.enum(['events', 'resync']) })
-const HOW = 'send JSON: {"revision": "<the held one, see /debug/status>", "as": "events" | "resync"}\n'
+const Release = z.discriminatedUnion('as', [
+  z.strictObject({
+    revision: z.string(),
+    as: z.literal('events'),
+    upTo: z.custom<Revision>((text) => parseRevision(text) !== undefined).optional(),
+  }),
+  z.strictObject({ revision: z.string(), as: z.literal('resync') }),
+])
+const HOW =
+  'send JSON: {"revision": "<the held one, see /debug/status>", "as": "events" | "resync"}; ' +
+  'events may name "upTo", the last revision to let through (the head known now if absent)\n'
 
 export function mountHolds(router: Router, logs: readonly RunningLog[], rule: GuardRule): Router {
   return router.on(
@@ -26,10 +36,12 @@ async function release(logs: readonly RunningLog[], request: HttpRequest): Promi
   const read = Release.safeParse(parse(await request.body()))
   if (!read.success) return { status: 400, body: HOW }
   const { revision, as } = read.data
-  const result = log.hooks.release(revision, as)
+  const result = log.hooks.release(revision, as, read.data.as === 'events' ? read.data.upTo : undefined)
   switch (result) {
     case 'released':
       return { status: 200, body: `released from revision ${revision} on, as ${as}\n` }
+    case 'ends-before':
+      return { status: 400, body: `upTo lies before the held revision ${revision}\n` }
     case 'nothing-held':
       return { status: 409, body: 'nothing is held\n' }
     case 'another-revision':

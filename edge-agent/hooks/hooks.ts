@@ -33,7 +33,7 @@ export type Hold = {
 
 /** events: everything follows as it happened. resync: subscribers get the state as it is then, and never the way to it. */
 export type ReleaseAs = 'events' | 'resync'
-export type ReleaseResult = 'released' | 'nothing-held' | 'another-revision'
+export type ReleaseResult = 'released' | 'nothing-held' | 'another-revision' | 'ends-before'
 
 export type HookCounters = {
   found(finding: Finding): void
@@ -123,10 +123,16 @@ export class Hooks {
     this.#forget()
   }
 
-  release(revision: string, as: ReleaseAs): ReleaseResult {
-    if (this.#hold === undefined) return 'nothing-held'
-    if (this.#hold.revision !== revision) return 'another-revision'
-    this.#end(this.#hold, as, as === 'events' ? 'operator-events' : 'operator-resync')
+  /** `upTo`: the last revision it covers; etcd's newest known one when absent. */
+  release(revision: string, as: ReleaseAs, upTo?: Revision): ReleaseResult {
+    const hold = this.#hold
+    if (hold === undefined) return 'nothing-held'
+    if (hold.revision !== revision) return 'another-revision'
+    const last = upTo ?? maxRevision(this.#deps.head(), hold.revision)
+    if (compareRevisions(last, hold.revision) < 0) return 'ends-before'
+    // Only who has looked decides about all there was to see.
+    this.#decided = { onCreate: last, onUpdate: last, onDelete: last }
+    this.#end(hold, as, as === 'events' ? 'operator-events' : 'operator-resync', last)
     return 'released'
   }
 
@@ -139,7 +145,8 @@ export class Hooks {
       const over = await pause(clock, Math.min(wait, LONGEST_WAIT_MS), either)
       if (signal.aborted) return false
       if (over && this.#hold === hold && hold.until !== undefined && clock.monotonic() >= hold.until) {
-        this.#end(hold, 'events', 'timeout')
+        this.#decided = { ...this.#decided, [hold.hook]: hold.revision }
+        this.#end(hold, 'events', 'timeout', hold.revision)
       }
     }
     return !signal.aborted
@@ -160,13 +167,9 @@ export class Hooks {
     logger.error('held by a hook: nothing more is relayed', { hook, pattern, revision, count, advice: this.reason })
   }
 
-  #end(hold: Hold, as: ReleaseAs, by: 'operator-events' | 'operator-resync' | 'timeout'): void {
-    const { counters, head, logger } = this.#deps
-    // Time decides about what was found; only who has looked decides about all there was to see.
-    const upTo = by === 'timeout' ? hold.revision : maxRevision(head(), hold.revision)
+  #end(hold: Hold, as: ReleaseAs, by: 'operator-events' | 'operator-resync' | 'timeout', upTo: Revision): void {
+    const { counters, logger } = this.#deps
     this.#hold = undefined
-    this.#decided =
-      by === 'timeout' ? { ...this.#decided, [hold.hook]: upTo } : { onCreate: upTo, onUpdate: upTo, onDelete: upTo }
     this.#skipping = as === 'resync' ? hold : undefined
     if (hold.action === 'hold') counters.released(by)
     logger.warn('hold released', { hook: hold.hook, revision: hold.revision, by, upTo })

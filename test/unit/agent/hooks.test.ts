@@ -206,6 +206,17 @@ describe('holds', () => {
     }
   })
 
+  it('an operator may name the last revision let through', () => {
+    const { hooks } = setup()
+    hooks.admit(changed(20, ...dels(11)), EPOCH)
+    assert.equal(hooks.release('20', 'events', rev(19)), 'ends-before')
+    assert.equal(hooks.hold?.revision, '20')
+    assert.equal(hooks.release('20', 'events', rev(30)), 'released')
+    assert.equal(hooks.admit(changed(20, ...dels(11)), EPOCH), 'pass')
+    assert.equal(hooks.admit(changed(30, ...dels(11)), EPOCH), 'pass')
+    assert.equal(hooks.admit(changed(31, ...dels(11)), EPOCH), 'held')
+  })
+
   it('is dropped when the log has gone past it, or begun a new epoch, under another agent', async () => {
     for (const [position, epoch, stays] of [
       [19, EPOCH, true],
