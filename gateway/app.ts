@@ -60,7 +60,7 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
   const link = await lifecycle.start('nats', () =>
     openNats(natsOptions(config.nats, { name: 'deltawatch-gateway', inboxPrefix }), { logger, clock, random, metrics }),
   )
-  const classes = () => classesOf(served.front)
+  const classes = () => served.front?.delivery.classes ?? []
   const policies = await lifecycle.start('policies', (signal) =>
     openPolicies(
       {
@@ -180,10 +180,6 @@ export async function startApp(config: GatewayConfig, deps: AppDeps): Promise<Ap
 
 function canaryOf({ canary }: GatewayConfig) {
   return canary === undefined ? undefined : { place: canary.policies, share: canary.share, labels: canary.labels }
-}
-
-function* classesOf(front: Front | undefined) {
-  for (const channel of front?.delivery.channels ?? []) yield channel.spec.policyClass
 }
 
 function followClusters(sources: LogSources, config: GatewayConfig): void {

@@ -16,7 +16,7 @@ import type { ClusterSource, RingEvent, Sources } from './delivery/ports.ts'
 export type RecorderDeps = {
   readonly sources: Sources
   readonly policy: EnginePolicy
-  /** Classes somebody watches under. */
+  /** Classes somebody is served under. */
   readonly classes: () => Iterable<PolicyClass>
   readonly log: DecisionLog
   readonly shadow: ShadowTally

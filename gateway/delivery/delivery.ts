@@ -11,6 +11,7 @@ import type { PolicyClass } from '#policies/engine/types.ts'
 import { shownState } from './activity.ts'
 import { Bookmarks } from './bookmarks.ts'
 import { type Channel, Channels, type ChannelSpec } from './channel.ts'
+import { ClassesInUse } from './classes-in-use.ts'
 import { ClusterHub } from './cluster-hub.ts'
 import { CloudEventsEncoder } from './cloud-events.ts'
 import { type Encoder, type FormatName, JsonEncoder } from './encoder.ts'
@@ -57,6 +58,7 @@ export class Delivery implements Disposable {
   readonly pump: Pump
   readonly bookmarks: Bookmarks
   readonly channels = new Channels()
+  readonly classes = new ClassesInUse()
   readonly frames: FrameCache
   readonly chunks = new SnapshotChunks(SNAPSHOT_BYTES)
   readonly #deps: DeliveryDeps
@@ -114,6 +116,7 @@ export class Delivery implements Disposable {
   ): Subscriber {
     const subscriber = new Subscriber(outlet, this.#encoders[format], policyClass, narrowed, this.#subscriberDeps)
     subscriber.limiter = this.#limiter(policyClass, undefined)
+    this.classes.begin(policyClass)
     return subscriber
   }
 
@@ -170,6 +173,7 @@ export class Delivery implements Disposable {
   }
 
   end(subscriber: Subscriber): void {
+    if (!subscriber.closed) this.classes.end(subscriber.policyClass)
     subscriber.closed = true
     this.pump.remove(subscriber)
     for (const id of Array.from(subscriber.watches.keys())) this.unwatch(subscriber, id)
@@ -185,6 +189,10 @@ export class Delivery implements Disposable {
 
   /** The subscriber belongs to another class, or its class means something else now. */
   reclass(subscriber: Subscriber, policyClass: PolicyClass, bursts: Map<Feed, Map<Feed, Burst | undefined>>): void {
+    if (!subscriber.closed) {
+      this.classes.begin(policyClass)
+      this.classes.end(subscriber.policyClass)
+    }
     subscriber.policyClass = policyClass
     subscriber.limiter = this.#limiter(policyClass, subscriber.limiter)
     for (const watch of subscriber.watches.values()) this.#rechannel(watch, policyClass, bursts)
