@@ -233,7 +233,7 @@ const schema = z.strictObject({
       onDelete: z.strictObject(massFields('deleted', 'hold')).prefault({}),
       holdFor: duration({ min: 0 })
         .default(15 * MINUTE_MS)
-        .describe('a hold nobody releases ends after this, and everything follows; 0: it waits for an operator'),
+        .describe('a hold nobody releases ends after this, and what was found follows; 0: it waits for an operator'),
       delayFor: duration({ min: 100, max: MINUTE_MS }).default(5_000).describe('how long the action delay waits'),
     })
     .prefault({})

@@ -178,7 +178,9 @@ function netChanges(
       if (known === undefined) touched.set(event.key, { first: event, last: event })
       else known.last = event
     }
-    at = { epoch: revision.epoch, revision: revision.revision }
+    // A difference must not name a revision that the class may not know of.
+    if (!feed.ctx.hideActivity || feed.frameAt(revision) !== undefined)
+      at = { epoch: revision.epoch, revision: revision.revision }
   }
   if (index === state.index) return undefined
   const now = feed.deps.now()

@@ -107,3 +107,27 @@ for (const mode of ['log', 'state'] as const) {
     assert.deepEqual(positionsIn(told).at(-1), next)
   })
 }
+
+test('V7: a difference in state mode names the last revision of the class, never a hidden one after it', async () => {
+  using world = new World('state')
+  const { rig, source } = world
+  source.commit({ put: '/a', value: '0' })
+  const { wire, subscriber } = world.watch('')
+  await rig.tick(100)
+  wire.take()
+  // Behind from here on: more than there is room for, and nobody answers.
+  for (let i = 0; i < 30; i++) {
+    source.commit({ put: '/a', value: String(i).repeat(45_000) })
+    await rig.tick(10)
+  }
+  wire.take()
+  const visible = source.commit({ put: '/a', value: '2' })
+  world.hide(3)
+  rig.pong(subscriber, wire)
+  await world.settle()
+  rig.pong(subscriber, wire)
+  await world.settle()
+  const named = wire.take().flatMap((frame) => (frame.type === 'state' ? [frame.revision] : []))
+  assert.ok(named.length > 0, 'no difference was sent')
+  assert.deepEqual(named.at(-1), visible)
+})
