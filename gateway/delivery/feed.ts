@@ -181,6 +181,9 @@ export class Feed {
       if (change !== undefined && this.holds(change)) changes.push(change)
     }
     if (changes.length === 0) return undefined
+    // A deletion leaves nothing that a survey could find, and here it is known to be visible.
+    if (this.ctx.hideActivity && revision.epoch === this.source.status.epoch)
+      this.lastVisible = maxRevision(this.lastVisible, revision.revision)
     return { frame: this.deps.encoder.events(this.ctx, revision, changes, now), events: changes.length }
   }
 

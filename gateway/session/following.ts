@@ -163,13 +163,14 @@ export type Opened =
 
 /** Everything between a known identity and a running watch; on refusal the lease is returned. */
 export async function openFollowing(spec: FollowingSpec, context: SessionContext): Promise<Opened> {
-  const policyClass = context.policy().classOf(spec.principal.subscriber)
   const refuse = (code: Code): Opened => {
     spec.lease[Symbol.dispose]()
     return { ok: false, code, message: code.text }
   }
-  if (policyClass === undefined) return refuse(Close.Overloaded)
   if (!(await spec.lease.identify(spec.principal.subscriber.subject))) return refuse(Close.TooManyConnections)
+  // Behind the wait: a class of a bundle that was replaced meanwhile sees nothing.
+  const policyClass = context.policy().classOf(spec.principal.subscriber)
+  if (policyClass === undefined) return refuse(Close.Overloaded)
   const endpoint = spec.endpoint()
   if (!endpoint.wire.open) return refuse(Close.HelloTimeout)
   context.opened()

@@ -123,6 +123,9 @@ export class FakeSource implements ClusterSource {
     const from = { epoch: this.epoch, revision: this.status.revision }
     const revision = options.epoch === undefined ? addRevision(from.revision, 10) : ('5' as Revision)
     this.status = { ...this.status, epoch: (options.epoch ?? from.epoch) as Epoch, revision }
+    if (options.epoch !== undefined)
+      for (const [key, entry] of this.state)
+        this.state.set(key, { ...entry, modRevision: revision, createRevision: revision })
     const differences: Difference[] = []
     for (const write of writes) {
       const event = this.#apply(write, revision)
