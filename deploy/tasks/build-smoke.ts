@@ -18,7 +18,7 @@ import { ROOT, runTask } from './spawn.ts'
 const HUB = ['--nats', 'nats://127.0.0.1:7422', '--hub-region', 'sz', '--policies', 'policies']
 const SERVICES: Readonly<Record<string, readonly string[]>> = {
   'deltawatch-agent': ['--cluster', 'sz-edge-1', '--region', 'sz', '--etcd', 'http://127.0.0.1:7501', ...HUB],
-  'deltawatch-gateway': ['--clusters', 'sz-edge-1=sz', ...HUB],
+  'deltawatch-gateway': ['--clusters', 'sz-edge-1=sz', '--auth', 'dev', ...HUB],
 }
 
 async function main(): Promise<number> {
