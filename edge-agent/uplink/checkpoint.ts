@@ -114,6 +114,8 @@ export async function writeCheckpoint(
   }
   await send()
   source.onRead(revision)
+  // What follows then names an entry of this checkpoint as its base, and everything before BEGIN may be purged at once.
+  if (reason !== 'routine') await session.settled()
   await session.append({ kind: 'snapshot-end', checkpointId, revision, itemCount: items, digest: hash.digest() })
   return { revision, items, bytes, oversize }
 }
