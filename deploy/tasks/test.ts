@@ -71,9 +71,6 @@ async function main(args: readonly string[]): Promise<number> {
     [
       '--test',
       '--test-reporter=spec',
-      // Node 26 now and then never ends by itself after a TLS connection was cut in the middle of a write: at exit it
-      // waits, at full load, for a request that is gone. Every test has ended by then, and disposed of what it had.
-      '--test-force-exit',
       `--test-timeout=${chosen.some((suite) => LONG.has(suite)) ? LONG_FILE_TIMEOUT_MS : FILE_TIMEOUT_MS}`,
       // They wait more than they work.
       `--test-concurrency=${Math.max(2, availableParallelism()) + 1}`,
