@@ -170,6 +170,8 @@ test('adding an allow rule never unmasks: what a visible value did not show, it 
       }
       const [original, old, now_] = parsed.map((value) => leaves(value, '', new Map()))
       for (const [path, text] of original ?? []) {
+        // What is dropped from an array leaves null in its place, so that the others keep theirs: null shows nothing.
+        if (text === 'null') continue
         if (old?.get(path) !== text)
           assert.notEqual(now_?.get(path), text, `${path} is shown again: ${shown(was)} became ${shown(is)}`)
       }
