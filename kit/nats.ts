@@ -12,6 +12,7 @@ import type { Logger } from './logger.ts'
 import type { Metrics } from './metrics.ts'
 import { clientOptions, hostOf, type NatsOptions } from './nats-options.ts'
 import { type Random, systemRandom } from './random.ts'
+import { observeRedials } from './redials.ts'
 import { type BackoffOptions, fullJitter, type ResiliencePolicy } from './resilience.ts'
 
 export type { NatsOptions }
@@ -253,43 +254,6 @@ function declareMeters(metrics: Metrics | undefined, isUp: () => boolean) {
       labels: ['code'],
       maxSeries: 32,
     }) ?? { with: () => off },
-  }
-}
-
-async function proveLater(policy: ResiliencePolicy, clock: Clock): Promise<void> {
-  await clock.sleep(policy.retryAfterMs)
-  await policy.execute(() => Promise.resolve()).catch(() => undefined)
-}
-
-/** The client library redials by itself; each of its attempts is shown to the policy, told by how long it took to fail. */
-function observeRedials(policy: ResiliencePolicy | undefined, clock: Clock, timeoutMs: number) {
-  let attempt: (PromiseWithResolvers<void> & { readonly at: number }) | undefined
-  let beganAt = 0
-  return {
-    /** The client counts a wait from the start of the attempt before. */
-    waitMs(wait: number): number {
-      const refusedMs = policy?.retryAfterMs ?? 0
-      return refusedMs === 0 ? wait : Math.max(wait, Math.ceil(clock.monotonic() - beganAt + refusedMs))
-    },
-    began() {
-      if (policy === undefined || attempt !== undefined) return
-      const outcome = Promise.withResolvers<void>()
-      beganAt = clock.monotonic()
-      attempt = { ...outcome, at: beganAt }
-      policy.execute(() => outcome.promise).catch(() => undefined)
-    },
-    succeeded() {
-      attempt?.resolve()
-      attempt = undefined
-      // An attempt that came before the breaker would take it is proof all the same.
-      if (policy !== undefined && policy.retryAfterMs > 0) void proveLater(policy, clock)
-    },
-    failed() {
-      if (attempt === undefined) return
-      const hung = clock.monotonic() - attempt.at >= timeoutMs * 0.9
-      attempt.reject(new NatsError(hung ? 'DW_NATS_TIMEOUT' : 'DW_NATS_REFUSED', 'the hub could not be reached again'))
-      attempt = undefined
-    },
   }
 }
 

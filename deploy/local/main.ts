@@ -166,6 +166,8 @@ try {
   const options = parseOptions(process.argv.slice(2))
   if (options.help) process.stdout.on('error', () => undefined).write(USAGE)
   else process.exitCode = await main(options)
+  // Not left to Node's own teardown, which waits for connections that were cut in the middle of a write.
+  process.exit()
 } catch (error) {
   const text = isExpected(error) ? error.message : error instanceof Error ? error.stack : String(error)
   process.stderr.write(`${text}\n`)

@@ -69,6 +69,8 @@ async function main(args: readonly string[]): Promise<number> {
   const { code } = await runTask(
     process.execPath,
     [
+      '--import',
+      new URL('../../test/support/ending.ts', import.meta.url).href,
       '--test',
       '--test-reporter=spec',
       `--test-timeout=${chosen.some((suite) => LONG.has(suite)) ? LONG_FILE_TIMEOUT_MS : FILE_TIMEOUT_MS}`,

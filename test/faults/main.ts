@@ -96,7 +96,8 @@ async function main(): Promise<number> {
 }
 
 try {
-  process.exitCode = await main()
+  // Not left to Node's own teardown, which waits for connections that were cut in the middle of a write.
+  process.exit(await main())
 } catch (error) {
   process.stderr.write(
     `${error instanceof RangeError ? error.message : String(error instanceof Error ? error.stack : error)}\n`,

@@ -6,10 +6,6 @@ import { generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:cry
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
-// Node 26 now and then never ends by itself after a TLS connection was cut in the middle of a write: its teardown waits,
-// at full load, for a request that is gone. Everything has been reported by then, so the teardown is left out.
-process.once('beforeExit', () => process.once('exit', () => process.exit()))
-
 export interface CertificateFiles {
   /** Paths of PEM files. */
   readonly cert: string
