@@ -14,6 +14,8 @@ import type { Pattern } from './glob-trie.ts'
 const SLASH = 47
 const FNV_START = 0x811c9dc5
 const FNV_PRIME = 0x01000193
+/** Another one, so that the same segments in another order have another hash. */
+const WHOLE_PRIME = 0x85ebca6b
 
 // Fields of a node.
 const NODE = 8
@@ -43,12 +45,17 @@ export class GlobIndex {
   readonly #table: Int32Array
   readonly #patterns: readonly (readonly Pattern[])[]
 
-  // Scratch of one walk; a walk is synchronous and never re-enters.
+  /** Ids found by the last `walk`; an id may come twice. Valid until the next one. */
+  hits = new Int32Array(64)
+  /** Of the key read last: equal keys have equal hashes. */
+  hash = 0
+
+  // Scratch of one key; reading and walking are synchronous and never re-enter.
   readonly #starts = new Int32Array(MAX_KEY_SEGMENTS + 1)
   readonly #hashes = new Int32Array(MAX_KEY_SEGMENTS)
   #count = 0
   #key = ''
-  #hits: number[] = []
+  #found = 0
 
   constructor(globs: Iterable<{ readonly glob: Glob; readonly id: number }>) {
     const trie = buildTrie(globs)
@@ -81,25 +88,15 @@ export class GlobIndex {
     this.#table = tableOf(this.#links)
   }
 
-  /**
-   * Appends the ids of all globs that match to `hits` (an id may come twice) and returns true;
-   * false, with nothing appended, for a key beyond the bounds.
-   */
-  match(key: Key, hits: number[]): boolean {
-    if (!this.#split(key)) return false
-    this.#key = key
-    this.#hits = hits
-    this.#walk(0, 0)
-    this.#key = ''
-    return true
-  }
-
-  #split(key: string): boolean {
+  /** Takes a key for `hash` and `walk`; false for one beyond the bounds. The only pass over all of its bytes. */
+  read(key: Key): boolean {
     const length = key.length
     if (length > MAX_KEY_BYTES) return false
+    const starts = this.#starts
+    const hashes = this.#hashes
     let count = 0
     let hash = FNV_START
-    this.#starts[0] = 0
+    let whole = length
     for (let i = 0; i < length; i++) {
       const code = key.charCodeAt(i)
       if (code !== SLASH) {
@@ -107,14 +104,26 @@ export class GlobIndex {
         continue
       }
       if (count === MAX_KEY_SEGMENTS - 1) return false
-      this.#hashes[count++] = hash
-      this.#starts[count] = i + 1
+      hashes[count++] = hash
+      starts[count] = i + 1
+      whole = Math.imul(whole ^ hash, WHOLE_PRIME)
       hash = FNV_START
     }
-    this.#hashes[count++] = hash
-    this.#starts[count] = length + 1
+    hashes[count++] = hash
+    starts[count] = length + 1
+    whole = Math.imul(whole ^ hash, WHOLE_PRIME)
+    whole = Math.imul(whole ^ (whole >>> 15), 0x2c1b3c6d)
+    this.hash = whole ^ (whole >>> 13)
     this.#count = count
+    this.#key = key
     return true
+  }
+
+  /** Fills `hits` with the ids of all globs that match the key read last; how many. */
+  walk(): number {
+    this.#found = 0
+    this.#walk(0, 0)
+    return this.#found
   }
 
   #walk(at: number, segment: number): void {
@@ -144,7 +153,16 @@ export class GlobIndex {
   }
 
   #report(start: number, stop: number): void {
-    for (let i = start; i < stop; i++) this.#hits.push(this.#ids[i] as number)
+    for (let i = start; i < stop; i++) {
+      if (this.#found === this.hits.length) this.#grow()
+      this.hits[this.#found++] = this.#ids[i] as number
+    }
+  }
+
+  #grow(): void {
+    const grown = new Int32Array(2 * this.hits.length)
+    grown.set(this.hits)
+    this.hits = grown
   }
 
   /** The literal child of a node for a segment of the key, or 0, which is the root and nobody's child. */

@@ -14,19 +14,21 @@ export class KeyMatcher {
   readonly #index: GlobIndex
   readonly #ruleCount: number
   /**
-   * What recent keys met, in pairs of slots chosen by a hash of the key: a newcomer pushes out the older of the two. A Map would cost five times
-   * as much per new key, and most keys of a registry are new.
+   * What keys met that came more than once, in pairs of slots chosen by the key's hash: a newcomer pushes out the older of the two. Hashes stand
+   * in an array of their own, so that a key that is not there costs no look at another key's text; the text decides.
    */
-  #keys: (Key | undefined)[] = []
-  #found: (MatchSet | undefined)[] = []
+  #hashes = new Int32Array(2)
+  #keys: (Key | undefined)[] = [undefined, undefined]
+  #found: (MatchSet | undefined)[] = [undefined, undefined]
   #mask = 0
   #newcomers = 1
+  /** Hashes of keys that came once. Keeping a key costs more than finding out again, and in a registry most keys never come back. */
+  readonly #once = new Int32Array(MAX_REMEMBERED_KEYS)
   readonly #interned = new Map<number, MatchSet[]>()
   /** The commonest sets, found without hashing: no rule, and one rule. */
   readonly #none: MatchSet = { id: 0, rules: [] }
   readonly #singles: (MatchSet | undefined)[]
   #sets = 1
-  readonly #hits: number[] = []
 
   constructor(rules: readonly { readonly keys: readonly Glob[]; readonly except: readonly Glob[] }[]) {
     const globs: { glob: Glob; id: number }[] = []
@@ -41,50 +43,59 @@ export class KeyMatcher {
 
   /** Undefined for a key beyond the bounds, for which no rule may be evaluated. */
   lookup(key: Key): MatchSet | undefined {
-    if (this.#newcomers > this.#mask) this.#grow()
-    const keys = this.#keys
-    const found = this.#found
-    const slot = slotOf(key) & this.#mask
-    if (keys[slot] === key) return found[slot]
-    if (keys[slot + 1] === key) return found[slot + 1]
-    const set = this.#search(key)
-    if (set === undefined) return undefined
-    this.#newcomers++
-    keys[slot + 1] = keys[slot]
-    found[slot + 1] = found[slot]
-    keys[slot] = key
-    found[slot] = set
+    const index = this.#index
+    if (!index.read(key)) return undefined
+    const { hash } = index
+    const slot = hash & this.#mask
+    if (this.#hashes[slot] === hash && this.#keys[slot] === key) return this.#found[slot]
+    if (this.#hashes[slot + 1] === hash && this.#keys[slot + 1] === key) return this.#found[slot + 1]
+    const set = this.#search()
+    const first = hash & (MAX_REMEMBERED_KEYS - 1)
+    if (this.#once[first] === hash) this.#remember(key, hash, set)
+    else this.#once[first] = hash
     return set
+  }
+
+  #remember(key: Key, hash: number, set: MatchSet): void {
+    if (++this.#newcomers > this.#mask) this.#grow()
+    const slot = hash & this.#mask
+    this.#hashes[slot + 1] = this.#hashes[slot] as number
+    this.#keys[slot + 1] = this.#keys[slot]
+    this.#found[slot + 1] = this.#found[slot]
+    this.#hashes[slot] = hash
+    this.#keys[slot] = key
+    this.#found[slot] = set
   }
 
   /** Twice the room, empty: keys still in use come back by themselves. At full size nothing is thrown away any more. */
   #grow(): void {
-    this.#newcomers = 0
     if (this.#keys.length >= MAX_REMEMBERED_KEYS) {
       this.#newcomers = Number.NEGATIVE_INFINITY
       return
     }
+    this.#newcomers = 1
     const size = Math.max(1024, this.#keys.length * 4)
+    this.#hashes = new Int32Array(size)
     this.#keys = slots(size)
     this.#found = slots(size)
     this.#mask = size - 2
   }
 
-  #search(key: Key): MatchSet | undefined {
-    const hits = this.#hits
-    hits.length = 0
-    if (!this.#index.match(key, hits)) return undefined
-    if (hits.length === 0) return this.#none
+  /** What the key read last meets. */
+  #search(): MatchSet {
+    const found = this.#index.walk()
+    if (found === 0) return this.#none
+    const { hits } = this.#index
     const only = hits[0] as number
-    if (hits.length === 1 && only >= 0) return (this.#singles[only] ??= this.#intern(hits, 0, 1, only))
-    hits.sort(ascending)
+    if (found === 1 && only >= 0) return (this.#singles[only] ??= this.#intern(hits, 0, 1, only))
+    sortStart(hits, found)
     // Exclusions are negative, hence first; what is left is compacted in place.
     let from = 0
-    while (from < hits.length && (hits[from] as number) < 0) from++
+    while (from < found && (hits[from] as number) < 0) from++
     let count = 0
     let hash = this.#ruleCount
     let last = -1
-    for (let i = from; i < hits.length; i++) {
+    for (let i = from; i < found; i++) {
       const rule = hits[i] as number
       if (rule === last || (from > 0 && excluded(hits, from, rule))) continue
       last = rule
@@ -98,7 +109,7 @@ export class KeyMatcher {
   }
 
   /** The set of hits[from, from + count). */
-  #intern(hits: readonly number[], from: number, count: number, hash: number): MatchSet {
+  #intern(hits: Int32Array, from: number, count: number, hash: number): MatchSet {
     let bucket = this.#interned.get(hash)
     if (bucket !== undefined) {
       for (let b = 0; b < bucket.length; b++) {
@@ -106,7 +117,7 @@ export class KeyMatcher {
         if (sameRules(set.rules, hits, from, count)) return set
       }
     }
-    const rules = hits.slice(from, from + count)
+    const rules = Array.from(hits.subarray(from, from + count))
     // Beyond the cap sets are not shared: slower, never wrong.
     if (this.#sets >= MAX_MATCH_SETS) return { id: -1, rules }
     const set: MatchSet = { id: this.#sets++, rules }
@@ -116,24 +127,28 @@ export class KeyMatcher {
   }
 }
 
-/** Longer keys are told apart by their end and length; what collides costs a walk, nothing else. */
-function slotOf(key: string): number {
-  let hash = key.length
-  for (let i = Math.max(0, key.length - 64); i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
-  hash = Math.imul(hash ^ (hash >>> 15), 0x2c1b3c6d)
-  return hash ^ (hash >>> 13)
-}
-
 const slots = (length: number): undefined[] => Array.from({ length }, () => undefined)
 
-const ascending = (a: number, b: number): number => a - b
+/** Sorts numbers[0, count) in place; by insertion below the size where a call pays. */
+function sortStart(numbers: Int32Array, count: number): void {
+  if (count > 24) {
+    numbers.subarray(0, count).sort()
+    return
+  }
+  for (let i = 1; i < count; i++) {
+    const number = numbers[i] as number
+    let at = i
+    for (; at > 0 && (numbers[at - 1] as number) > number; at--) numbers[at] = numbers[at - 1] as number
+    numbers[at] = number
+  }
+}
 
-function excluded(hits: readonly number[], count: number, rule: number): boolean {
+function excluded(hits: Int32Array, count: number, rule: number): boolean {
   for (let i = 0; i < count; i++) if (hits[i] === -1 - rule) return true
   return false
 }
 
-function sameRules(rules: readonly number[], hits: readonly number[], from: number, count: number): boolean {
+function sameRules(rules: readonly number[], hits: Int32Array, from: number, count: number): boolean {
   if (rules.length !== count) return false
   for (let i = 0; i < count; i++) if (rules[i] !== hits[from + i]) return false
   return true

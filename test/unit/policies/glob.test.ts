@@ -7,6 +7,7 @@ import { seededRandom } from '#kit/random.ts'
 import { keyFromText } from '#protocol/bytes.ts'
 import { MAX_KEY_BYTES } from '#policies/engine/bounds.ts'
 import { GlobIndex } from '#policies/engine/glob-index.ts'
+import { KeyMatcher } from '#policies/engine/key-matcher.ts'
 import { globMatches, globsMeet, looksAtSegment, parseGlob } from '#policies/engine/glob.ts'
 import type { Glob } from '#policies/engine/glob.ts'
 
@@ -15,6 +16,10 @@ function glob(text: string): Glob {
   assert.ok(parsed.ok, `${text}: ${parsed.ok ? '' : parsed.error}`)
   return parsed.value
 }
+
+/** The ids of all globs that match; undefined beyond the bounds. */
+const hitsOf = (index: GlobIndex, key: string): number[] | undefined =>
+  index.read(keyFromText(key)) ? Array.from(index.hits.subarray(0, index.walk())) : undefined
 
 const TABLE: readonly [string, readonly string[], readonly string[]][] = [
   ['/a/b', ['/a/b'], ['/a', '/a/b/', '/a/bc', 'a/b', '/A/b']],
@@ -88,8 +93,8 @@ test('one glob, the index of many, and a regular expression agree', () => {
         const globs = texts.map(glob)
         const index = new GlobIndex(globs.map((one, id) => ({ glob: one, id })))
         for (const key of keys) {
-          const hits: number[] = []
-          assert.ok(index.match(keyFromText(key), hits))
+          const hits = hitsOf(index, key)
+          assert.ok(hits !== undefined)
           const expected = texts.flatMap((text, id) => (reference(text).test(key) ? [id] : []))
           assert.deepEqual(
             [...new Set(hits)].sort((a, b) => a - b),
@@ -145,12 +150,9 @@ test('a glob looks at a segment unless it names it by a bare star', () => {
 
 test('keys beyond the bounds match nothing, and say so', () => {
   const index = new GlobIndex([{ glob: glob('**'), id: 0 }])
-  const hits: number[] = []
-  assert.ok(!index.match(keyFromText('x'.repeat(MAX_KEY_BYTES + 1)), hits))
-  assert.ok(!index.match(keyFromText('/'.repeat(64)), hits))
-  assert.deepEqual(hits, [])
-  assert.ok(index.match(keyFromText('/'.repeat(63)), hits))
-  assert.deepEqual([...new Set(hits)], [0])
+  assert.equal(hitsOf(index, 'x'.repeat(MAX_KEY_BYTES + 1)), undefined)
+  assert.equal(hitsOf(index, '/'.repeat(64)), undefined)
+  assert.deepEqual([...new Set(hitsOf(index, '/'.repeat(63)) ?? [])], [0])
 })
 
 /** The index's own hash of a segment, to find texts it cannot tell apart by it. */
@@ -172,19 +174,41 @@ test('segments with equal hashes are told apart by their bytes', () => {
   }
   assert.ok(pair !== undefined, 'a million texts must collide in 32 bits')
   const index = new GlobIndex([{ glob: glob(`/${pair[0]}/**`), id: 0 }])
-  const hits: number[] = []
-  index.match(keyFromText(`/${pair[1]}/x`), hits)
-  assert.deepEqual(hits, [], 'a key crafted to collide with an allowed one')
-  index.match(keyFromText(`/${pair[0]}/x`), hits)
-  assert.deepEqual(hits, [0])
+  assert.deepEqual(hitsOf(index, `/${pair[1]}/x`), [], 'a key crafted to collide with an allowed one')
+  assert.deepEqual(hitsOf(index, `/${pair[0]}/x`), [0])
+
+  // The hash of a whole key is made of those of its segments, so the memory of keys is given the same pair.
+  const matcher = new KeyMatcher([{ keys: [glob(`/${pair[0]}/**`)], except: [] }])
+  for (let round = 0; round < 4; round++) {
+    assert.deepEqual(matcher.lookup(keyFromText(`/${pair[0]}/x`))?.rules, [0])
+    assert.deepEqual(matcher.lookup(keyFromText(`/${pair[1]}/x`))?.rules, [], 'remembered under the same hash')
+  }
 })
 
 test('many literals under one parent, beyond the first size of the table', () => {
   const names = Array.from({ length: 500 }, (_, i) => `s${i.toString(36)}`)
   const index = new GlobIndex(names.map((name, id) => ({ glob: glob(`/${name}/**`), id })))
   for (const [id, name] of names.entries()) {
-    const hits: number[] = []
-    index.match(keyFromText(`/${name}/x`), hits)
-    assert.deepEqual(hits, [id])
+    assert.deepEqual(hitsOf(index, `/${name}/x`), [id])
+  }
+})
+
+test('a key means the same the first time, the second and ever after, however many others come between', () => {
+  const rules = [
+    { keys: [glob('/a/**')], except: [glob('/a/*/secret')] },
+    { keys: [glob('/a/*/x'), glob('/**/x')], except: [] },
+    { keys: [glob('/b/k1*/**')], except: [] },
+  ]
+  const matcher = new KeyMatcher(rules)
+  const expected = (key: string): number[] =>
+    rules.flatMap(({ keys, except }, i) =>
+      keys.some((one) => globMatches(one, key)) && !except.some((one) => globMatches(one, key)) ? [i] : [],
+    )
+  const random = seededRandom(3)
+  const pick = (n: number): number => Math.floor(random.next() * n)
+  for (let i = 0; i < 200_000; i++) {
+    // A few keys that come again and again among many that come once or twice.
+    const key = `/${'abc'[pick(3)]}/k${pick(4) === 0 ? pick(60_000) : pick(50)}/${['x', 'secret', 'y/x', 'z'][pick(4)]}`
+    assert.deepEqual(matcher.lookup(keyFromText(key))?.rules, expected(key), key)
   }
 })
