@@ -177,13 +177,7 @@ export class Relay {
       if (!(await pause(clock, Math.min(stand.waitMs, STANDBY_LOOK_MS), signal))) return false
       if (!hub.connected) return false
       const { lastSeq } = await hub.info()
-      if (this.#seenSeq >= 0 && lastSeq > this.#seenSeq) {
-        this.#leadership.heardEntry(
-          stand.leader === '' ? 'another agent' : stand.leader,
-          this.#configHash,
-          clock.monotonic(),
-        )
-      }
+      if (this.#seenSeq >= 0 && lastSeq > this.#seenSeq) this.#leadership.heardGrowth(clock.monotonic())
       this.#seenSeq = lastSeq
     }
   }

@@ -56,6 +56,13 @@ export class Leadership {
     this.#heard = { agentId, configHash, at: now, stuck: false }
   }
 
+  /** The log grew while this agent stands by: somebody leads, and what is known of who it is still holds. */
+  heardGrowth(now: number): void {
+    const { agentId = 'another agent', configHash = this.#configHash } = this.#heard ?? {}
+    this.#stuckSince = undefined
+    this.#heard = { agentId, configHash, at: now, stuck: false }
+  }
+
   /** A compare-and-append was lost to another agent; `jitter` in [0, 1) spreads the losers. */
   lostTo(agentId: string, configHash: string, now: number, jitter: number): void {
     this.heardEntry(agentId, configHash, now)

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 import { jetstreamManager } from '@nats-io/jetstream'
 import { connect } from '@nats-io/transport-node'
 import { EtcdHttp } from '../../judge/etcd-http.ts'
@@ -96,7 +97,7 @@ describe('several agents', () => {
     await using nats = await startNats()
     using http = new EtcdHttp(etcd.clientUrl)
     await createStream(nats, 1)
-    await using writer = new Writer({ url: etcd.clientUrl, seed: 43, prefix: '/w/' })
+    await using writer = new Writer({ url: etcd.clientUrl, seed: 43, prefix: '/w/', perSecond: 100 })
     await using elder = await startAgent({ etcd: etcd.clientUrl, nats: nats.clientUrl, name: 'elder' })
     await live(elder)
     await writer.write(20)
@@ -108,6 +109,15 @@ describe('several agents', () => {
     })
     const status = await younger.until('mismatch', (s) => s.phase === 'config-mismatch')
     assert.match(status.reason, /another configuration/)
+    // And it stays so while the elder is busy: the reason is what an operator looks for.
+    writer.start()
+    const seen = new Set<string>()
+    for (let look = 0; look < 60; look++) {
+      seen.add((await younger.status())?.phase ?? 'away')
+      await wait(50)
+    }
+    await writer.stop()
+    assert.deepEqual([...seen], ['config-mismatch'])
     await caughtUp(elder, http)
     await elder.kill()
     // With the elder gone the change is legitimate: a policy checkpoint first.

@@ -104,6 +104,16 @@ describe('standing by', () => {
     assert.equal(l.stand(3_000).kind, 'lead')
   })
 
+  it('L14: a log that grows says that somebody leads, and takes back nothing of what is known of who', () => {
+    const l = leadership()
+    l.heardMark(mark({ configHash: 'other' }), 0)
+    l.heardGrowth(2_000)
+    assert.deepEqual(l.stand(4_999), { kind: 'mismatch', leader: 'a/1', waitMs: 1 })
+    const nobody = leadership()
+    nobody.heardGrowth(0)
+    assert.equal(nobody.stand(2_999).kind, 'standby')
+  })
+
   it('a leader that cannot reach etcd is relieved although it speaks', () => {
     const l = leadership()
     for (let now = 0; now <= 3_000; now += 1_000) l.heardMark(mark({ state: 'unreachable' }), now)
