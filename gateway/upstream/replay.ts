@@ -1,6 +1,7 @@
 // Older revisions, read from the log for readers the ring has left behind.
 // Owns: finding the place of a revision, the chain rule on the way, and a bound on how many read at once. The entries
-// come in stretches that all of them share (segments.ts), so that a crowd costs the hub what one reader does.
+// come in stretches that all of them share (segments.ts), so that a crowd costs the hub what one reader does. A reader
+// that does not pull keeps one entry of the log and no more: its stretch and its slot may be taken back, and it goes on.
 // Refuses: crossing a checkpoint that broke continuity (epoch, gap, policy): behind it lies what policy may have taken
 // back, or a hole. Overflow rule: one replay too many is refused, its reader tries later or resyncs.
 
@@ -15,6 +16,7 @@ import { HeldEntry } from '../view/held-entry.ts'
 import type { Position } from '../view/contract.ts'
 import type { LogStream, StreamFacts } from './log-stream.ts'
 import { ReplayError } from './replay-error.ts'
+import type { ReplaySlots } from './replay-slots.ts'
 import type { LogSegments } from './segments.ts'
 import type { SeqIndex } from './seq-index.ts'
 
@@ -24,7 +26,7 @@ export type ReplayDeps = {
   readonly index: SeqIndex
   /** The stream as last seen; undefined before the first look. */
   readonly facts: () => StreamFacts | undefined
-  readonly maxConcurrent: number
+  readonly slots: ReplaySlots
   readonly onReplay?: (outcome: 'done' | 'busy' | 'trimmed' | 'aborted' | 'unavailable', revisions: number) => void
 }
 
@@ -32,16 +34,11 @@ const BARRIER = { epoch: 'epoch', gap: 'compacted', policy: 'policy' } as const
 
 export class LogReplay implements LogHistory {
   readonly #deps: ReplayDeps
-  #active = 0
   #created: string | undefined
   #generation = 0
 
   constructor(deps: ReplayDeps) {
     this.#deps = deps
-  }
-
-  get active(): number {
-    return this.#active
   }
 
   unreachable(position: Position): ResyncReason | undefined {
@@ -60,18 +57,20 @@ export class LogReplay implements LogHistory {
     covered: (revision: Revision) => boolean,
     signal: AbortSignal,
   ): AsyncGenerator<ReplayedRevision> {
-    const { maxConcurrent, onReplay } = this.#deps
-    if (this.#active >= maxConcurrent) {
+    const { slots, onReplay } = this.#deps
+    using slot = slots.take()
+    if (slot === undefined) {
       onReplay?.('busy', 0)
-      throw new ReplayError('replay-busy', `${maxConcurrent} replays of this cluster are running; try again later`)
+      throw busy(slots.working)
     }
-    this.#active++
     let revisions = 0
     let outcome: 'done' | 'busy' | 'trimmed' | 'aborted' | 'unavailable' = 'aborted'
     try {
       for await (const revision of this.#read(position, covered, signal)) {
         revisions++
+        slot.rest()
         yield revision
+        if (!slot.resume()) throw busy(slots.working)
       }
       outcome = 'done'
     } catch (error) {
@@ -85,7 +84,6 @@ export class LogReplay implements LogHistory {
       const message = `the log cannot be read at the moment (${errorMessage(error)}); try again later`
       throw new ReplayError('replay-busy', message, 'trimmed', { cause: error })
     } finally {
-      this.#active--
       onReplay?.(outcome, revisions)
     }
   }
@@ -101,7 +99,9 @@ export class LogReplay implements LogHistory {
     for (;;) {
       using held = await this.#deps.segments.take(expected, signal)
       if (held === undefined) return
-      for (const { seq, decoded } of held.segment.entries(expected)) {
+      // Looked up anew each time: while a revision is out, nothing here may keep the stretch.
+      for (let next = held.entry(expected); next !== undefined; next = held.entry(expected)) {
+        const { seq, decoded } = next
         const jumped = seq !== expected
         expected = seq + 1
         if (!decoded.ok) continue
@@ -196,6 +196,9 @@ export class LogReplay implements LogHistory {
     return best
   }
 }
+
+const busy = (working: number): ReplayError =>
+  new ReplayError('replay-busy', `${working} replays of this cluster are running; try again later`)
 
 /** At its own revision a policy checkpoint cannot be told from what was before it: who stands there may hold too much. */
 function cuts(begin: Extract<LogEntry, { kind: 'snapshot-begin' }>, position: Position): boolean {

@@ -1,13 +1,14 @@
 // Stretches of the log, read once for everybody who catches up from it.
 // Owns: a few consumers, the stretches they brought (bounded in bytes), and who waits for which.
 // Refuses: meaning (replay.ts applies the chain rule) and pace: each reader takes its next stretch when done with one.
-// Overflow rule: stretches nobody reads go first, the longest unread before the others. While all are being read no
-// further one is fetched; who waits longer than `patienceMs` is refused with `replay-busy` and comes again.
+// Overflow rule: stretches nobody holds go first, the longest unread before the others. Where all are held, those go that
+// their readers have had for `holdMs`: a reader that stalls pins nothing, and takes its place anew when it goes on. Who
+// waits longer than `patienceMs` all the same is refused with `replay-busy` and comes again.
 
 import type { Clock } from '#kit/clock.ts'
 import type { LogStream, StoredMessage } from './log-stream.ts'
 import { ReplayError } from './replay-error.ts'
-import { Segment } from './segment.ts'
+import { type Held, Hold, Segment } from './segment.ts'
 
 export type SegmentBounds = {
   /** Consumers at once. */
@@ -15,6 +16,8 @@ export type SegmentBounds = {
   /** Of all stretches held, besides one batch under way per consumer. */
   readonly bytes: number
   readonly patienceMs: number
+  /** How long a reader may keep a stretch that others wait for the room of. */
+  readonly holdMs: number
   /** Consumers and stretches that nobody asked for in this time are given up. */
   readonly lingerMs: number
 }
@@ -23,6 +26,7 @@ export const DEFAULT_SEGMENT_BOUNDS: SegmentBounds = {
   streams: 2,
   bytes: 32 * MIB,
   patienceMs: 5_000,
+  holdMs: 1_000,
   lingerMs: 2_000,
 }
 
@@ -45,7 +49,6 @@ type Waiter = {
   deferrals: number
   readonly settle: (how: { readonly segment: Segment | undefined } | { readonly error: unknown }) => void
 }
-export type Held = Disposable & { readonly segment: Segment }
 
 export class LogSegments implements Disposable {
   /** Consumers opened so far. */
@@ -59,6 +62,8 @@ export class LogSegments implements Disposable {
   #bytes = 0
   #span = FIRST_SPAN
   #sweeping: Disposable | undefined
+  #retrying: Disposable | undefined
+  readonly #holds = new Map<Segment, Set<Hold>>()
 
   constructor(log: Pick<LogStream, 'batches'>, clock: Clock, bounds: SegmentBounds = DEFAULT_SEGMENT_BOUNDS) {
     this.#log = log
@@ -116,6 +121,7 @@ export class LogSegments implements Disposable {
     for (const waiter of Array.from(this.#waiting)) waiter.settle({ segment: undefined })
     this.forget()
     this.#sweeping?.[Symbol.dispose]()
+    this.#retrying?.[Symbol.dispose]()
   }
 
   /** Starts what can be started for those who wait: first where a consumer stands already, then in the order they came. */
@@ -151,11 +157,32 @@ export class LogSegments implements Disposable {
 
   #makeRoom(): boolean {
     while (this.#bytes >= this.#bounds.bytes) {
-      const idle = this.#kept.filter((segment) => segment.readers === 0).sort((a, b) => a.usedAt - b.usedAt)[0]
-      if (idle === undefined) return false
-      this.#giveUp(idle)
+      const before = this.#clock.monotonic() - this.#bounds.holdMs
+      const kept = this.#kept.toSorted((a, b) => a.usedAt - b.usedAt)
+      const spare =
+        kept.find((segment) => !this.#holds.has(segment)) ??
+        kept.find((segment) => this.#heldBy(segment).every(({ since }) => since <= before))
+      if (spare === undefined) {
+        this.#retryLater()
+        return false
+      }
+      this.#giveUp(spare)
     }
     return true
+  }
+
+  #heldBy(segment: Segment): readonly Hold[] {
+    return [...(this.#holds.get(segment) ?? [])]
+  }
+
+  /** When the first of those that are held now may be taken back. */
+  #retryLater(): void {
+    const due = this.#kept.map((segment) => Math.max(...this.#heldBy(segment).map(({ since }) => since)))
+    const ms = Math.min(...due) + this.#bounds.holdMs - this.#clock.monotonic()
+    this.#retrying ??= this.#clock.setTimeout(() => {
+      this.#retrying = undefined
+      if (this.#waiting.length > 0) this.#work()
+    }, ms)
   }
 
   /** A new consumer, in the place of the one that rested longest. */
@@ -219,24 +246,29 @@ export class LogSegments implements Disposable {
   }
 
   #hold(segment: Segment): Held {
-    segment.readers++
-    let held = true
-    return {
-      segment,
-      [Symbol.dispose]: () => {
-        if (!held) return
-        held = false
-        segment.readers--
-        segment.usedAt = this.#clock.monotonic()
-        if (segment.readers === 0 && !this.#kept.includes(segment)) this.#bytes -= segment.bytes
-        if (this.#waiting.length > 0) this.#work()
-      },
-    }
+    const now = this.#clock.monotonic()
+    const hold = new Hold(segment, now, this.#released)
+    const holds = this.#holds.get(segment)
+    if (holds === undefined) this.#holds.set(segment, new Set([hold]))
+    else holds.add(hold)
+    segment.usedAt = now
+    return hold
   }
 
+  readonly #released = (hold: Hold, segment: Segment): void => {
+    const holds = this.#holds.get(segment)
+    holds?.delete(hold)
+    if (holds?.size === 0) this.#holds.delete(segment)
+    segment.usedAt = this.#clock.monotonic()
+    if (this.#waiting.length > 0) this.#work()
+  }
+
+  /** Whoever holds it finds it gone and takes its place anew. */
   #giveUp(segment: Segment): void {
+    for (const hold of this.#heldBy(segment)) hold.takeBack()
+    this.#holds.delete(segment)
     this.#kept = this.#kept.filter((other) => other !== segment)
-    if (segment.readers === 0) this.#bytes -= segment.bytes
+    this.#bytes -= segment.bytes
   }
 
   #drop(stream: Stream): void {
@@ -253,7 +285,7 @@ export class LogSegments implements Disposable {
     this.#sweeping = undefined
     const before = this.#clock.monotonic() - this.#bounds.lingerMs
     for (const stream of this.#streams) if (!stream.busy && stream.usedAt <= before) this.#drop(stream)
-    for (const segment of this.#kept) if (segment.readers === 0 && segment.usedAt <= before) this.#giveUp(segment)
+    for (const segment of this.#kept) if (!this.#holds.has(segment) && segment.usedAt <= before) this.#giveUp(segment)
     if (this.#streams.length > 0 || this.#kept.length > 0) this.#sweepLater()
   }
 }

@@ -22,6 +22,7 @@ import type { LogStream } from './log-stream.ts'
 import { type ClusterMeters, declareUpstreamMeters } from './metrics.ts'
 import type { PullBounds } from './pull-reading.ts'
 import { LogReplay } from './replay.ts'
+import { ReplaySlots } from './replay-slots.ts'
 import { LogSegments } from './segments.ts'
 import { SeqIndex } from './seq-index.ts'
 
@@ -35,6 +36,10 @@ export const DEFAULT_VIEW_BOUNDS: ViewBounds = {
 }
 /** Readers that catch up from one log at once; they share its consumers, each holds one encoded chunk. */
 export const DEFAULT_REPLAYS = 256
+/** With those that stalled and lost their slot to others, per slot: each holds its chunk and one entry of the log. */
+const OPEN_PER_WORKING = 4
+/** A reader that pulls nothing for so long stalls. */
+const REST_MS = 250
 
 export type SourcesOptions = {
   readonly link: NatsLink
@@ -189,12 +194,14 @@ export function followCluster(
   const { traces } = options
   const follower = new Follower({ log, view, index, clock, random, logger, meters, times, traces })
   const segments = new LogSegments(log, clock)
+  const maxWorking = options.maxReplays ?? DEFAULT_REPLAYS
+  const slots = new ReplaySlots(clock, { maxWorking, maxOpen: OPEN_PER_WORKING * maxWorking, restMs: REST_MS })
   const replay = new LogReplay({
     log,
     segments,
     index,
     facts: () => follower.facts,
-    maxConcurrent: options.maxReplays ?? DEFAULT_REPLAYS,
+    slots,
     onReplay: (outcome, revisions) => {
       meters.count('replay', outcome)
       meters.replayed.inc(revisions)
@@ -215,7 +222,7 @@ export function followCluster(
     slabBytes: () => core.index.slabBytes,
     stagingBytes: () => core.stagingBytes,
     revision: () => Number(core.revision),
-    replays: () => replay.active,
+    replays: () => slots.working,
     replayBytes: () => segments.bytes,
     replayReaders: () => segments.streams,
   })

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ClusterSource } from '#gateway/delivery/ports.ts'
 import type { Epoch } from '#protocol/log/entry.ts'
 import { DEFAULT_VIEW_BOUNDS } from '#gateway/upstream/sources.ts'
@@ -135,7 +136,7 @@ test('a replay never crosses a policy checkpoint, and what was trimmed is said t
   assert.deepEqual(source.locate(at(writer.epoch, writer.position - 1)), { kind: 'resync', reason: 'policy' })
 })
 
-test('I8: replays beyond the bound are refused at once, and a finished one makes room', async () => {
+test('I8: replays beyond the bound are refused at once; a finished one makes room, and so does one that stalls', async () => {
   await using hub = await startHub()
   await hub.createStream(id)
   const writer = hub.writer(id)
@@ -149,11 +150,21 @@ test('I8: replays beyond the bound are refused at once, and a finished one makes
   const position = at(writer.epoch, 1)
   const stop = new AbortController()
   const open = [1, 2].map(() => source.replay(position, stop.signal)[Symbol.asyncIterator]())
-  for (const one of open) assert.equal((await one.next()).value?.revision, '2')
+  // Both are at work.
+  const pulling = open.map((one) => one.next())
   await assert.rejects(replay(source, position), { code: 'replay-busy' })
+  for (const one of pulling) assert.equal((await one).value?.revision, '2')
   await open[0]?.return?.()
-  assert.ok((await replay(source, position)).length > 30)
-  await open[1]?.return?.()
+  const seen = await replay(source, position)
+  assert.ok(seen.length > 30)
+  // Neither pulls: the one that has rested longest gives way.
+  const third = source.replay(position, stop.signal)[Symbol.asyncIterator]()
+  assert.equal((await third.next()).value?.revision, '2')
+  await sleep(1_000)
+  assert.deepEqual(await replay(source, position), seen)
+  assert.equal((await open[1]?.next())?.value?.revision, '3')
+  assert.equal((await third.next()).value?.revision, '3')
+  for (const one of [open[1], third]) await one?.return?.()
 })
 
 test('a crowd behind the ring shares few consumers, each gets exactly its own revisions, and a stalled one holds up nobody', async () => {
