@@ -3,6 +3,7 @@
 
 import { type ChildProcess, fork } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 
@@ -64,6 +65,13 @@ export async function cpuSeconds(pid: number): Promise<number> {
 export async function rssBytes(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8')
   return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) * 1024
+}
+
+/** Files a process of this user may have open; Node asks for all that is allowed when it starts. */
+export function openFiles(): number {
+  const limits = readFileSync('/proc/self/limits', 'utf8')
+  const [, soft] = /^Max open files\s+(\d+|unlimited)/m.exec(limits) ?? []
+  return soft === undefined || soft === 'unlimited' ? Infinity : Number(soft)
 }
 
 export const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))

@@ -2,7 +2,7 @@
 // Owns: the cases, their floors, and which run. Refuses: how each is measured (gateway-*.ts, catchup.ts).
 // The machine is shared by server, generator and peers: ratios of one run travel, absolute figures do not.
 //
-//   npm run bench:gateway [-- --only fanout,wide,interest,latency,isolation,storm,idle,catchup] [--seconds 5] [--peers deltawatch,ws,nats]
+//   npm run bench:gateway [-- --only fanout,wide,interest,latency,isolation,stalled,storm,idle,catchup] [--seconds 5] [--peers deltawatch,ws,nats]
 
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -14,7 +14,8 @@ import { fanout, PEERS, ratio } from './gateway-fanout.ts'
 import { idle } from './gateway-idle.ts'
 import { isolation } from './gateway-isolation.ts'
 import { addedLatency } from './gateway-latency.ts'
-import { round } from './gateway-processes.ts'
+import { openFiles, round } from './gateway-processes.ts'
+import { stalledReaders } from './gateway-stalled.ts'
 import { storm } from './gateway-storm.ts'
 import { chosen, openReport, within } from './report.ts'
 
@@ -32,9 +33,11 @@ const args = optionsOf(
     events: { type: 'string', default: '1000000', about: 'of the catch-up' },
   },
 )
-const CASES = ['fanout', 'wide', 'interest', 'latency', 'isolation', 'storm', 'idle', 'catchup'] as const
+const CASES = ['fanout', 'wide', 'interest', 'latency', 'isolation', 'stalled', 'storm', 'idle', 'catchup'] as const
 const CASE_MS = 180_000
 const FLOOR = { natsRatio: 1.5, stormSeconds: 10, idleKib: 12, addedP50: 2, addedP99: 6, isolationMs: 10 }
+/** What a process opens besides its sockets, generously. */
+const FILES_BESIDE = 200
 const seconds = Number(args.seconds)
 const bytes = Number(args.bytes)
 const sockets = Number(args.sockets)
@@ -70,6 +73,11 @@ async function isolated(): Promise<void> {
   report.add('isolation: one of three clusters flooded 10x', rows, addedP99 > FLOOR.isolationMs ? [miss] : [])
 }
 
+async function stalls(): Promise<void> {
+  const { row, misses } = await stalledReaders(200, 5_000, 20)
+  report.add('stalled readers: 200 during 5,000 events/s, 20 that read', [row], misses)
+}
+
 async function storms(): Promise<void> {
   const row = await storm(sockets, 2)
   const misses: string[] = []
@@ -97,12 +105,28 @@ const RUN: Readonly<Record<(typeof CASES)[number], () => Promise<void>>> = {
   interest,
   latency,
   isolation: isolated,
+  stalled: stalls,
   storm: storms,
   idle: idles,
   catchup: catchUp,
 }
 
+/** Said before anything runs: a socket is a file on both sides, and the server and the storm are one process each. */
+function refuseTooManySockets(cases: readonly string[]): void {
+  const allowed = openFiles()
+  const needed = sockets + FILES_BESIDE
+  const name = cases.find((one) => one === 'idle' || one === 'storm')
+  if (name === undefined || needed <= allowed) return
+  process.stderr.write(
+    `${name} with ${sockets} sockets needs ${needed} open files in one process, ${allowed} are allowed here: ` +
+      `raise the limit (ulimit -n ${needed}; LimitNOFILE, or --ulimit nofile of a container) or give --sockets ${allowed - FILES_BESIDE}\n`,
+  )
+  process.exit(2)
+}
+
+const cases = chosen(CASES, args.only)
+refuseTooManySockets(cases)
 const [nats, etcd] = await Promise.all([resolveTool('nats-server'), resolveTool('etcd')])
 const report = openReport('gateway', { ws: wsPackage.version, 'nats-server': nats.version, etcd: etcd.version })
-for (const name of chosen(CASES, args.only)) await within(name, CASE_MS, RUN[name])
+for (const name of cases) await within(name, CASE_MS, RUN[name])
 if (report.misses.length > 0) process.exitCode = 1
