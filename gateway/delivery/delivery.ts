@@ -227,6 +227,7 @@ export class Delivery implements Disposable {
   tick(): void {
     this.bookmarks.round(this.channels)
     this.pump.retry()
+    this.chunks.expire(this.#deps.now())
     const now = this.#deps.monotonic()
     for (const hub of this.#hubs.values()) hub.sweep(now)
   }

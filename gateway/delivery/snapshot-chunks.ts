@@ -1,6 +1,6 @@
 // Chunks of snapshots that several readers of a feed take at one position, encoded once.
-// Owns: which chunk continues where, and one first-in-first-out bound over all feeds. Refuses: being needed: what is not
-// here is encoded again. When thousands begin anew at once, the first of them pays for the rest.
+// Owns: which chunk continues where, and one first-in-first-out bound over all feeds, in bytes and in
+// time. Refuses: timers of its own (delivery's housekeeping calls), and being needed: what is not here is encoded again. When thousands begin anew at once, the first of them pays for the rest.
 
 import type { Key } from '#protocol/bytes.ts'
 import type { Position } from './encoder.ts'
@@ -40,7 +40,7 @@ export class SnapshotChunks {
 
   /** `owner`: the feed, whose selector, class and form all its chunks share. `now`: ms of one clock. */
   get(owner: object, place: ChunkPlace, now: number): SnapshotChunk | undefined {
-    this.#expire(now)
+    this.expire(now)
     return this.#byOwner.get(owner)?.get(nameOf(place))
   }
 
@@ -56,7 +56,8 @@ export class SnapshotChunks {
     while (this.#bytes > this.#maxBytes || this.#queue.length > this.#maxCount) this.#drop()
   }
 
-  #expire(now: number): void {
+  /** Gives back what is too old. Call it now and then: when nobody begins, nobody asks. */
+  expire(now: number): void {
     for (let oldest = this.#queue[0]; oldest !== undefined; oldest = this.#queue[0]) {
       // A clock that was set back makes nothing younger.
       if (Math.abs(now - oldest.keptAt) < SHARED_MS) return

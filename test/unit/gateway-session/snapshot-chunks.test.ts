@@ -50,6 +50,20 @@ test('those who begin at one position share its chunks; the next position is enc
   assert.deepEqual(items(other), ['/k/d'])
 })
 
+test('chunks leave the memory within a second and a quarter although nobody asks for them again', async () => {
+  const source = new CountedSource()
+  using rig = new Rig(new FakeSources(source), policyOf({}))
+  source.commit({ put: '/k/a', value: 'a'.repeat(1_000) })
+  begin(rig)
+  await rig.run()
+  const { chunks } = rig.delivery
+  assert.ok(chunks.bytes > 1_000)
+  for (let i = 0; i < 3; i++) await rig.tick(250)
+  assert.ok(chunks.bytes > 1_000, 'those who come within the second share')
+  for (let i = 0; i < 2; i++) await rig.tick(250)
+  assert.equal(chunks.bytes, 0)
+})
+
 const at = { epoch: '00000000000000aa', revision: '5' } as Position
 const chunk = (bytes: number) => ({ bytes: Buffer.alloc(bytes), after: 'x' as Key, done: true })
 
