@@ -1,15 +1,15 @@
 // All globs of a source region in one trie over segments, so that the cost of a key hardly grows with the number of rules.
 // Owns: packing the trie and walking a key through it without allocating. Does not own: what a hit means (key-matcher.ts).
-// A large index is bound by memory, not by instructions, hence the packing: eight numbers per node, six per literal child, all segment
-// bytes in one array. Literal children of all nodes share one open-addressed table keyed by (node, hash of the segment); a hash only
-// finds a candidate, the bytes decide, or a crafted key could pass for an allowed one.
+// A large index is bound by memory, not by instructions, hence the packing: eight numbers per node and per literal child, the first bytes of
+// a segment and a sole glob below it among the latter. Literal children of all nodes share one open-addressed table keyed by
+// (node, hash of the segment); a hash only finds a candidate, the bytes decide, or a crafted key could pass for an allowed one.
 
 import type { Key } from '#protocol/bytes.ts'
 import { MAX_KEY_BYTES, MAX_KEY_SEGMENTS } from './bounds.ts'
 import { piecesMatch } from './glob.ts'
 import type { Glob } from './glob.ts'
 import { buildTrie } from './glob-trie.ts'
-import type { Pattern } from './glob-trie.ts'
+import type { Pattern, TrieNode } from './glob-trie.ts'
 
 const SLASH = 47
 const FNV_START = 0x811c9dc5
@@ -29,12 +29,18 @@ const TAILS_STOP = 6
 const PATTERNS = 7
 
 // Fields of a literal child.
-const LINK = 6
+const LINK = 8
 const PARENT = 0
 const HASH = 1
 const CHILD = 2
 const BYTES = 3
 const LENGTH = 4
+/** The first four bytes of the segment, and the next four. */
+const HEAD = 5
+const NEXT = 6
+/** The id of the one glob with a trailing `**` here when there is nothing else below, so that the child need not be looked at; or NONE. */
+const SOLE = 7
+const NONE = -0x8000_0000
 
 export class GlobIndex {
   readonly #nodes: Int32Array
@@ -73,7 +79,8 @@ export class GlobIndex {
       const own = node.patterns.size === 0 ? 0 : patterns.push([...node.patterns.values()]) - 1
       nodes.set([node.star, node.deep, node.literals.size, start, ends, ends, ids.length, own], NODE * at)
       for (const [text, child] of node.literals) {
-        links.push(at, hashText(text), child, length, text.length, 0)
+        const sole = soleTail(trie[child] as TrieNode)
+        links.push(at, hashText(text), child, length, text.length, fourBytes(text, 0), fourBytes(text, 4), sole)
         texts.push(text)
         length += text.length
       }
@@ -137,8 +144,12 @@ export class GlobIndex {
     }
     this.#report(nodes[node + TAILS] as number, nodes[node + TAILS_STOP] as number)
     if (nodes[node + LITERALS] !== 0) {
-      const child = this.#find(at, segment)
-      if (child !== 0) this.#walk(child, segment + 1)
+      const link = this.#find(at, segment)
+      if (link >= 0) {
+        const sole = this.#links[link + SOLE] as number
+        if (sole === NONE) this.#walk(this.#links[link + CHILD] as number, segment + 1)
+        else if (segment + 1 < this.#count) this.#hit(sole)
+      }
     }
     const star = nodes[node + STAR] as number
     if (star !== 0) this.#walk(star, segment + 1)
@@ -153,41 +164,62 @@ export class GlobIndex {
   }
 
   #report(start: number, stop: number): void {
-    for (let i = start; i < stop; i++) {
-      if (this.#found === this.hits.length) this.#grow()
-      this.hits[this.#found++] = this.#ids[i] as number
+    for (let i = start; i < stop; i++) this.#hit(this.#ids[i] as number)
+  }
+
+  #hit(id: number): void {
+    if (this.#found === this.hits.length) {
+      const grown = new Int32Array(2 * this.hits.length)
+      grown.set(this.hits)
+      this.hits = grown
     }
+    this.hits[this.#found++] = id
   }
 
-  #grow(): void {
-    const grown = new Int32Array(2 * this.hits.length)
-    grown.set(this.hits)
-    this.hits = grown
-  }
-
-  /** The literal child of a node for a segment of the key, or 0, which is the root and nobody's child. */
+  /** Where the link to the literal child of a node for a segment of the key stands, or -1. */
   #find(parent: number, segment: number): number {
     const start = this.#starts[segment] as number
     const length = (this.#starts[segment + 1] as number) - 1 - start
     const hash = this.#hashes[segment] as number
     const links = this.#links
-    const mask = this.#table.length - 1
+    const table = this.#table
+    const mask = table.length - 1
     let slot = mix(parent, hash) & mask
     for (;;) {
-      const link = LINK * ((this.#table[slot] as number) - 1)
-      if (link < 0) return 0
+      const link = LINK * ((table[slot] as number) - 1)
+      if (link < 0) return -1
       if (links[link + HASH] === hash && links[link + PARENT] === parent && links[link + LENGTH] === length) {
-        if (this.#same(start, length, links[link + BYTES] as number)) return links[link + CHILD] as number
+        if (this.#same(start, length, link)) return link
       }
       slot = (slot + 1) & mask
     }
   }
 
-  #same(start: number, length: number, at: number): boolean {
+  #same(start: number, length: number, link: number): boolean {
     const key = this.#key
-    for (let i = 0; i < length; i++) if (key.charCodeAt(start + i) !== this.#bytes[at + i]) return false
+    const links = this.#links
+    let head = 0
+    let next = 0
+    for (let i = 0; i < length && i < 4; i++) head |= key.charCodeAt(start + i) << (8 * i)
+    for (let i = 4; i < length && i < 8; i++) next |= key.charCodeAt(start + i) << (8 * i)
+    if (links[link + HEAD] !== head || links[link + NEXT] !== next) return false
+    const at = links[link + BYTES] as number
+    for (let i = 8; i < length; i++) if (key.charCodeAt(start + i) !== this.#bytes[at + i]) return false
     return true
   }
+}
+
+/** Bytes [from, from + 4) of a segment as one number. */
+function fourBytes(text: string, from: number): number {
+  let four = 0
+  for (let i = from; i < text.length && i < from + 4; i++) four |= text.charCodeAt(i) << (8 * (i - from))
+  return four
+}
+
+function soleTail({ ends, tails, literals, patterns, star, deep }: TrieNode): number {
+  const [id] = tails
+  const sole = tails.length === 1 && ends.length + literals.size + patterns.size + star + deep === 0
+  return sole && id !== undefined ? id : NONE
 }
 
 function tableOf(links: Int32Array): Int32Array {

@@ -88,10 +88,11 @@ function makePlan(source: CompiledSource, set: MatchSet, fit: Fit, checkSchemas:
   const settled = put.constant === undefined && put.denies.length === 0 && put.conditional.length === 0
   const untouched = keys.length === 0 && schemas.length === 0 && !put.outcome.touchesValue
   return {
-    from,
-    until,
+    // What nearly every decision asks comes first, so that it is fetched with the head of the object.
     timeless: from === Number.NEGATIVE_INFINITY && until === Number.POSITIVE_INFINITY,
     plainPut: settled && untouched ? put.outcome.rules : undefined,
+    from,
+    until,
     put,
     delete: opPlan(rules, fit, 'delete', keys === 'conflict', now),
     keyTransform: keys === 'conflict' ? [] : keys,
