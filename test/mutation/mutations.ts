@@ -153,6 +153,20 @@ export const MUTATIONS: readonly Mutation[] = [
     rules: ['Atomic', 'Reliable', 'Complete'],
     quick: true,
   },
+  {
+    name: 'no-chain-rule-at-the-tail',
+    about: 'the agent takes the last entry for its position, whatever it continues',
+    part: 'agent',
+    edits: [
+      {
+        module: 'protocol/log/chain.ts',
+        find: "  if (entry.prevEntryId !== state.entryId) return { kind: 'void', reason: 'chain' }\n",
+        replace: '',
+      },
+    ],
+    scenario: 'straggler',
+    rules: ['Resync', 'Reliable', 'Bookmarkable', 'Complete', 'Chain'],
+  },
 ]
 
 /** Throws when an anchor is not there exactly once. */

@@ -61,6 +61,27 @@ describe('the region of the hub', () => {
     await judge(nats.clientUrl, http, writer.acks.byRevision)
   })
 
+  it('I6: a live stream that comes to state another region than configured is refused from then on', async () => {
+    await using etcd = await startEtcd()
+    await using nats = await startNats()
+    using http = new EtcdHttp(etcd.clientUrl)
+    await state(nats.clientUrl, 'sz', 'add')
+    await using writer = new Writer({ url: etcd.clientUrl, seed: 64 })
+    await using agent = await startAgent({ etcd: etcd.clientUrl, nats: nats.clientUrl, hubRegion: 'sz' })
+    await agent.until('live', (s) => s.phase === 'live')
+    await writer.write(20)
+    await caughtUp(agent, http)
+    await state(nats.clientUrl, 'hk', 'update')
+    await agent.until('refused', (s) => s.phase === 'hub-region-mismatch')
+    const before = (await readLog(nats.clientUrl, CLUSTER)).length
+    await writer.write(20)
+    await wait(1_000)
+    assert.equal((await readLog(nats.clientUrl, CLUSTER)).length, before, 'something left')
+    await state(nats.clientUrl, 'sz', 'update')
+    await caughtUp(agent, http)
+    await judge(nats.clientUrl, http, writer.acks.byRevision)
+  })
+
   it('I6: a live stream that states a new region is a policy change, and a checkpoint tells it', async () => {
     await using etcd = await startEtcd()
     await using nats = await startNats()

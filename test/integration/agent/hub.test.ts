@@ -2,10 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 import { jetstreamManager, type JetStreamManager } from '@nats-io/jetstream'
 import { connect, type NatsConnection } from '@nats-io/transport-node'
 import { EtcdHttp } from '../../judge/etcd-http.ts'
-import { decodeRaw, readLog } from '../../judge/log-reader.ts'
+import { decodeRaw, type RawMessage, readLog } from '../../judge/log-reader.ts'
 import { Writer } from '../../judge/writer.ts'
 import { startEtcd } from '../../support/etcd.ts'
 import { type Nats, startNats } from '../../support/nats.ts'
@@ -23,6 +24,21 @@ async function manage(nats: Nats): Promise<{ nc: NatsConnection; manager: JetStr
 
 const createStream = (manager: JetStreamManager, more: Record<string, unknown> = {}) =>
   manager.streams.add({ name: STREAM, subjects: [`dw.log.${CLUSTER}`], ...more })
+
+/** The first entry behind `after`: an epoch's BEGIN, whose readers need nothing from before it. */
+function beginsAnew(messages: readonly RawMessage[], after: number): void {
+  const first = messages.find(({ seq }) => seq > after)
+  assert.equal(first?.seq, after + 1)
+  const { kind, reason, base, prev_entry_id: previous } = decodeRaw(first.data)
+  assert.deepEqual(
+    { kind, reason, base: Number(base.seq) },
+    { kind: 'SNAPSHOT_BEGIN', reason: 'REASON_EPOCH', base: after },
+  )
+  assert.ok(
+    previous.every((byte) => byte === 0),
+    'the chain starts here',
+  )
+}
 
 describe('hub', () => {
   it('a stream deleted and created again under a running agent starts over with an epoch and a checkpoint', async () => {
@@ -43,7 +59,8 @@ describe('hub', () => {
     await writer.write(20)
     await caughtUp(agent, http)
     assert.notEqual((await agent.status())?.epoch, epoch)
-    await judge(nats.clientUrl, http, writer.acks.byRevision)
+    const { messages } = await judge(nats.clientUrl, http, writer.acks.byRevision)
+    beginsAnew(messages, 0)
   })
 
   it('K5: a log purged under a healthy agent has a complete checkpoint again, so that a fresh reader can start', async () => {
@@ -82,17 +99,18 @@ describe('hub', () => {
     await createStream(hub.manager)
     await using writer = new Writer({ url: etcd.clientUrl, seed: 32 })
     await using agent = await startAgent({ etcd: etcd.clientUrl, nats: nats.clientUrl })
-    await live(agent)
+    const { epoch } = await live(agent)
     await writer.write(30)
     await caughtUp(agent, http)
     await agent.kill()
+    const { state } = await hub.manager.streams.info(STREAM)
     await hub.manager.streams.purge(STREAM)
     await agent.restart()
-    await live(agent)
+    assert.notEqual((await live(agent)).epoch, epoch)
     await writer.write(20)
     await caughtUp(agent, http)
     const { messages } = await judge(nats.clientUrl, http, writer.acks.byRevision, { trimmed: true })
-    assert.ok((messages[0]?.seq ?? 0) > 1)
+    beginsAnew(messages, state.last_seq)
   })
 
   it('a deleted tail message means an unknown position, never a guess', async () => {
@@ -114,6 +132,10 @@ describe('hub', () => {
     assert.notEqual(status.epoch, epoch)
     await writer.write(20)
     await caughtUp(agent, http)
+    // The log has a hole now, so that only this entry is read.
+    const next = await hub.manager.streams.getMessage(STREAM, { seq: state.last_seq + 1 })
+    assert.ok(next !== null)
+    beginsAnew([{ seq: next.seq, data: next.data, headers: {} }], state.last_seq)
   })
 
   it('a foreign message at the tail is no entry: the position is unknown, and the log goes on behind it', async () => {
@@ -125,10 +147,11 @@ describe('hub', () => {
     await using writer = new Writer({ url: etcd.clientUrl, seed: 34 })
     await using agent = await startAgent({ etcd: etcd.clientUrl, nats: nats.clientUrl })
     const { seq } = await live(agent)
-    await hub.nc.request(`dw.log.${CLUSTER}`, 'not an entry')
+    const intruder = (await hub.nc.request(`dw.log.${CLUSTER}`, 'not an entry')).json<{ seq: number }>()
     await writer.write(20)
     await agent.until('beyond the intruder', (s) => s.phase === 'live' && s.seq > seq + 2)
     await caughtUp(agent, http)
+    beginsAnew(await readLog(nats.clientUrl, CLUSTER), intruder.seq)
   })
 
   it('hub-too-small: a stream below four checkpoints holds the position without a loop, and goes on when enlarged', async () => {
@@ -142,6 +165,12 @@ describe('hub', () => {
     await using agent = await startAgent({ etcd: etcd.clientUrl, nats: nats.clientUrl })
     const status = await agent.until('too small', (s) => s.phase === 'hub-too-small')
     assert.match(status.reason, /max_bytes/)
+    assert.equal((await hub.manager.streams.info(STREAM)).state.messages, 0)
+    // Every turn waits a quarter of a second at least.
+    const turns = () => agent.metric('deltawatch_agent_watch_attachments_total')
+    const before = await turns()
+    await wait(2_000)
+    assert.ok((await turns()) - before <= 8, 'it asks again, but not in a loop')
     assert.equal((await hub.manager.streams.info(STREAM)).state.messages, 0)
     const { config } = await hub.manager.streams.info(STREAM)
     await hub.manager.streams.update(STREAM, { ...config, max_bytes: 4 * 1024 * 1024 })
