@@ -154,7 +154,11 @@ const schema = z.strictObject({
   hosts: texts('host names without port', 'gw.example').describe(
     'host names this gateway answers to; empty for any, in dev mode loopback',
   ),
-  admin: address().optional().describe('where the admin API listens; absent: nowhere'),
+  admin: address()
+    .optional()
+    .describe(
+      'where the admin API, metrics and the details of probes listen; absent: the API nowhere, the rest on a loopback `listen` for callers on this host that no proxy speaks for',
+    ),
   adminToken: secret().optional().describe('bearer token of the admin API; required with it'),
   workers: z.int().min(0).max(256).default(0).describe('processes that serve subscribers; 0 serves from this one'),
   proxyProtocol: z.boolean().default(false).describe('expect a PROXY protocol header (v1 or v2) on every connection'),

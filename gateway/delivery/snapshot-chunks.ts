@@ -1,6 +1,7 @@
 // Chunks of snapshots that several readers of a feed take at one position, encoded once.
-// Owns: which chunk continues where, and one first-in-first-out bound over all feeds, in bytes and in
-// time. Refuses: timers of its own (delivery's housekeeping calls), and being needed: what is not here is encoded again. When thousands begin anew at once, the first of them pays for the rest.
+// Owns: which chunk continues where, and one first-in-first-out bound over all feeds, in bytes and in time.
+// Refuses: timers of its own (delivery's housekeeping calls), and being needed: what is not here is encoded again. When
+// thousands begin anew at once, the first of them pays for the rest.
 
 import type { Key } from '#protocol/bytes.ts'
 import type { Position } from './encoder.ts'

@@ -28,7 +28,7 @@ import { sessionMetrics } from './metrics.ts'
 import { ProxiedSockets } from './proxied.ts'
 import { readOnlySocket } from './read-only.ts'
 import { mountSubscriberRoutes } from './routes.ts'
-import { isLoopback, judgeOrigin, type OriginRules } from './origin.ts'
+import { isLocalPeer, isLoopback, judgeOrigin, type OriginRules } from './origin.ts'
 import { Sessions } from './sessions.ts'
 import { WsAcceptor } from './transport.ts'
 import { upgradeHandler } from './upgrade.ts'
@@ -40,8 +40,8 @@ export type FrontOptions = {
   readonly origin: OriginRules
   readonly drainMs: number
   /**
-   * Whether metrics and the details of probes may be read here, on a loopback listener and under a name of it: they name
-   * every cluster and its activity, which not every subscriber may know of.
+   * Whether metrics and the details of probes may be read here: on a loopback listener, under a name of it, by a peer on
+   * this host that no proxy speaks for. They name every cluster and its activity, which not every subscriber may know of.
    */
   readonly details: boolean
   /** Every connection comes through a balancer that says who the peer is. */
@@ -130,8 +130,10 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
   const router = mountAdmin(createRouter(), {
     health,
     metrics,
-    detail: ({ headers }) =>
-      detailed && judgeOrigin({ ...options.origin, dev: true }, headers.origin, headers.host) === 'ok',
+    detail: ({ headers, remoteAddress }) =>
+      detailed &&
+      isLocalPeer(remoteAddress, headers) &&
+      judgeOrigin({ ...options.origin, dev: true }, headers.origin, headers.host) === 'ok',
   })
   const credentials = {
     authenticator: deps.authenticator,
@@ -159,7 +161,10 @@ export async function openFront(options: FrontOptions, deps: FrontDeps): Promise
     // Beyond the limit a connection is answered and counted (admission.ts); beyond these it is dropped without a word.
     maxConnections: options.limits.maxConnections + UNCOUNTED,
     onBadRequest: (status) => meters.refused.with({ code: String(status) }).inc(),
-    ...(proxied === undefined ? {} : { accept: proxied.accept }),
+    // A balancer on this host is not its peers: who it does not name is nobody.
+    ...(proxied === undefined
+      ? {}
+      : { accept: proxied.accept, addressOf: (socket) => proxied.addressOf(socket) ?? '' }),
     headersTimeoutMs: options.limits.headersTimeoutMs,
     requestTimeoutMs: options.limits.headersTimeoutMs * 2,
     onUpgrade: upgradeHandler({

@@ -1,5 +1,5 @@
 // Which web pages may open a connection: Origin and Host, judged before anything else.
-// Owns: the two rules. Refuses: identity; a passing Origin proves nothing about a person.
+// Owns: the two rules, and who is on this host. Refuses: identity; a passing Origin proves nothing about a person.
 //
 // A browser always sends Origin; a page of another site must not ride on this gateway (cross-site hijacking), and a page
 // whose name was re-pointed to loopback (DNS rebinding) carries its own name in Host. Clients that are no browsers send no
@@ -34,6 +34,17 @@ export function judgeOrigin(rules: OriginRules, origin: string | undefined, host
 /** `localhost`, 127.0.0.0/8 or ::1, as they stand in a URL. */
 export function isLoopback(name: string): boolean {
   return name === 'localhost' || name === '::1' || /^127(?:\.\d{1,3}){3}$/.test(name)
+}
+
+/** What proxies add to a request they pass on. */
+const FORWARDING = ['forwarded', 'via', 'x-forwarded-for', 'x-forwarded-host', 'x-forwarded-proto', 'x-real-ip']
+
+/**
+ * Whether a request comes from this host itself. A proxy on this host makes everybody look so, unless it says whom it
+ * speaks for: `address` must be the peer's behind the PROXY protocol, and a forwarded request is nobody's here.
+ */
+export function isLocalPeer(address: string, headers: Readonly<Record<string, unknown>>): boolean {
+  return isLoopback(address.replace(/^::ffff:/, '')) && FORWARDING.every((name) => headers[name] === undefined)
 }
 
 function hostName(host: string | undefined): string | undefined {

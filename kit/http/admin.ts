@@ -10,7 +10,7 @@ export interface AdminOptions {
   readonly health: Health
   readonly metrics: Metrics
   /** Who may read more than whether the service is well; absent: everybody who reaches the listener. */
-  readonly detail?: (request: Pick<HttpRequest, 'headers'>) => boolean
+  readonly detail?: (request: Pick<HttpRequest, 'headers' | 'remoteAddress'>) => boolean
 }
 
 const ELSEWHERE = 'metrics are served on the admin listener (--admin), or on a loopback one that has none beside it\n'

@@ -29,6 +29,8 @@ export interface HttpServerOptions {
   readonly onUpgrade?: (message: IncomingMessage, socket: Duplex, head: Buffer) => void
   /** Sees every connection before HTTP does, for a header that comes first; it calls `serve` or destroys the socket. */
   readonly accept?: (socket: Socket, serve: (socket: Socket) => void) => void
+  /** Who the peer is, where that is not who the connection comes from. */
+  readonly addressOf?: (socket: Socket) => string
   /** Told the status of every request that was refused before it was one: 400, 408 (too slow) or 431 (headers too large). */
   readonly onBadRequest?: (status: number) => void
   readonly maxBodyBytes?: number
@@ -208,7 +210,7 @@ function toRequest(options: HttpServerOptions, message: IncomingMessage, url: UR
     query: url.searchParams,
     params: {},
     headers: message.headers,
-    remoteAddress: message.socket.remoteAddress ?? '',
+    remoteAddress: options.addressOf?.(message.socket) ?? message.socket.remoteAddress ?? '',
     signal,
     body: () => readBody(message, options.maxBodyBytes ?? DEFAULTS.maxBodyBytes),
   }
