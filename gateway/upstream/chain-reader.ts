@@ -7,7 +7,7 @@
 
 import { advance, type ChainState } from '#protocol/log/chain.ts'
 import { decodeEntry } from '#protocol/log/decode.ts'
-import { GENESIS, type LogEntry, type RevisionRecord } from '#protocol/log/entry.ts'
+import { type EntryId, GENESIS, type LogEntry, type RevisionRecord } from '#protocol/log/entry.ts'
 import { REVISION_ZERO } from '#protocol/revision.ts'
 
 export type ChainFault =
@@ -30,10 +30,17 @@ export type Judged =
       readonly state: ChainState
       readonly completed: RevisionRecord | undefined
     }
-  | { readonly kind: 'void'; readonly reason: 'chain' | 'undecodable' | 'before-root' }
+  /** `false-base`: builds on what is not in the log's chain, which reading it again from its checkpoint has shown. */
+  | { readonly kind: 'void'; readonly reason: 'chain' | 'undecodable' | 'before-root' | 'false-base' }
   /** The chain followed so far is not the log's; judge the same message again, it may be a new root. */
   | { readonly kind: 'unrooted' }
   | { readonly kind: 'fault'; readonly cause: ChainFault; readonly detail: string }
+
+/** Entries that contradicted a chain, each with the last valid entry it contradicted. */
+export type Doubts = ReadonlyMap<EntryId, EntryId>
+
+/** Readings of one log that doubts may cost; from then on its chain counts, and whoever contradicts it is void at once. */
+const MOST_DOUBTS = 16
 
 export class ChainReader {
   #state: ChainState | undefined
@@ -43,11 +50,21 @@ export class ChainReader {
   readonly #beginSeq: number | undefined
   #lastSeq = 0
   #gap = false
+  readonly #doubts: Map<EntryId, EntryId>
 
-  /** `beginSeq`: the BEGIN that the log's tail vouches for; undefined: look for one. */
-  constructor(beginSeq?: number) {
+  /**
+   * `beginSeq`: the BEGIN that the log's tail vouches for; undefined: look for one. `doubts`: of the reader before, of the
+   * same log. An entry that contradicts the same chain twice lies, and cannot have the log read over and over.
+   */
+  constructor(beginSeq?: number, doubts?: Doubts) {
     this.#beginSeq = beginSeq
     this.#confirmed = beginSeq !== undefined
+    this.#doubts = new Map(doubts)
+  }
+
+  /** For the next reader of this log. */
+  get doubts(): Doubts {
+    return this.#doubts
   }
 
   /** After the last valid entry; undefined before the first. */
@@ -130,6 +147,10 @@ export class ChainReader {
     const rootsAnew = entry.kind === 'snapshot-begin' && entry.reason === 'epoch' && entry.prevEntryId === GENESIS
     if (!known && !rootsAnew) return { kind: 'void', reason: 'chain' }
     if (this.#confirmed) {
+      const before = this.#doubts.get(entry.entryId)
+      const told = before === state.entryId || (before === undefined && this.#doubts.size >= MOST_DOUBTS)
+      if (told && !rootsAnew) return { kind: 'void', reason: 'false-base' }
+      if (!rootsAnew) this.#doubts.set(entry.entryId, state.entryId)
       const detail = rootsAnew ? `entry at ${seq} starts a new chain` : `entry at ${seq} builds on one at ${base.seq}`
       return { kind: 'fault', cause: 'contradiction', detail }
     }

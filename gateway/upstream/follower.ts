@@ -154,9 +154,13 @@ export class Follower implements AsyncDisposable {
   async #next(facts: StreamFacts, signal: AbortSignal): Promise<number> {
     const { log, view, logger } = this.#deps
     if (this.#chain !== undefined && this.#restart === undefined) return this.#chain.lastSeq + 1
-    const start = await findStart(log, facts, this.#invalidThrough, signal)
+    const doubts = facts.created === this.#created ? this.#chain?.doubts : undefined
+    let start = await findStart(log, facts, this.#invalidThrough, signal)
+    // A tail that lies vouches for nothing: those before it may.
+    for (let back = 1; start.kind === 'seek' && back <= (doubts?.size ?? 0) && back < facts.lastSeq; back++)
+      start = await findStart(log, { ...facts, lastSeq: facts.lastSeq - back }, this.#invalidThrough, signal)
     this.#restart = undefined
-    this.#chain = new ChainReader(start.kind === 'checkpoint' ? start.seq : undefined)
+    this.#chain = new ChainReader(start.kind === 'checkpoint' ? start.seq : undefined, doubts)
     this.#created = facts.created
     this.#last = undefined
     this.#caughtUp = false

@@ -145,3 +145,42 @@ test('L3: an unknown kind, a checkpoint that is not there, and bytes that are no
   assert.equal(shown(new ChainReader(2).judge(2, stored[1] as Uint8Array)), 'no-checkpoint')
   assert.equal(shown(new ChainReader(1).judge(1, new Uint8Array([255, 255]))), 'void:undecodable')
 })
+
+/** A void entry that claims to build on an entry that nobody wrote, where the newest valid one stands. */
+const lie = (writer: LogWriter): void => {
+  const { lastId, seq } = writer
+  writer.lastId = writer.newId()
+  writer.knownFrom(seq)
+  writer.void({ kind: 'progress', prevRevision: rev(1), revision: rev(99) })
+  writer.lastId = lastId
+  writer.knownFrom(seq)
+}
+
+test('an entry whose base lies has the log read again once, and is void from then on', () => {
+  const { writer, stored } = log()
+  writer.events([put('/b')])
+  lie(writer)
+  writer.events([put('/c')])
+  const first = new ChainReader(1)
+  assert.deepEqual(readAll(first, stored).slice(4), ['contradiction', 'events'])
+  const again = new ChainReader(1, first.doubts)
+  assert.deepEqual(readAll(again, stored).slice(4), ['void:false-base', 'events'])
+  const elsewhere = new ChainReader(1, new Map([...first.doubts.keys()].map((id) => [id, GENESIS])))
+  assert.equal(readAll(elsewhere, stored)[4], 'contradiction', 'of another chain it may be right')
+})
+
+test('I8: a log full of lying bases is read again a bounded number of times, then its own chain counts', () => {
+  const { writer, stored } = log()
+  writer.events([put('/b')])
+  for (let i = 0; i < 100; i++) {
+    lie(writer)
+    writer.events([put('/c')])
+  }
+  let reader = new ChainReader(1)
+  let readings = 1
+  while (readAll(reader, stored).includes('contradiction')) {
+    assert.ok(++readings < 20, 'read over and over')
+    reader = new ChainReader(1, reader.doubts)
+  }
+  assert.equal(reader.state?.revision, String(writer.position))
+})

@@ -91,6 +91,23 @@ test('a log that breaks its rules is read again from its checkpoint, never in a 
   assert.equal(it.view.status.epoch, it.writer.epoch)
 })
 
+test('an entry whose base lies, at the end of the log or within it, costs one more reading and hides nothing behind it', async () => {
+  await using it = await setUp()
+  const { lastId, seq } = it.writer
+  it.writer.lastId = it.writer.newId()
+  it.writer.knownFrom(seq)
+  it.writer.void({ kind: 'progress', prevRevision: '1' as never, revision: '99' as never })
+  it.writer.lastId = lastId
+  it.writer.knownFrom(seq)
+  const before = it.log.calls.follow
+  await it.clock.advance(60_000)
+  it.writer.events([put('/b')])
+  await it.clock.advance(600_000)
+  assert.equal(it.view.status.revision, String(it.writer.position))
+  assert.ok(it.log.calls.follow - before <= 3, `${it.log.calls.follow - before} readings`)
+  assert.deepEqual(await it.resyncs(), ['contradiction 1'])
+})
+
 test('an unknown entry kind is looked at once a minute', async () => {
   await using it = await setUp()
   const bytes = (tag: number, length: number) => [tag, length, ...Array<number>(length).fill(tag)]
