@@ -1,5 +1,5 @@
 // Calls between the primary and a worker, over the channel Node gives them.
-// Owns: pairing answers with questions, time-outs, and notifications without an answer.
+// Owns: pairing answers with questions, time-outs, answers that come later than that, and notifications without an answer.
 // Refuses: meaning: methods are registered by name; arguments and results are plain data.
 
 import { DeltawatchError, errorCode, errorMessage } from '#kit/errors.ts'
@@ -23,6 +23,9 @@ type Message =
     }
   | { readonly dw: 'note'; readonly name: string; readonly value: unknown }
 
+/** Takes the answer of a question that was given up, so that what it did can be undone. */
+type Late = (value: unknown) => void
+
 type Waiting = {
   readonly resolve: (value: unknown) => void
   readonly reject: (e: Error) => void
@@ -32,7 +35,9 @@ type Waiting = {
 /** The primary stops, and so should the worker. */
 export const STOP_NOTE = 'stop'
 
-const TIMEOUT_MS = 5_000
+export const TIMEOUT_MS = 5_000
+/** Questions given up whose answers are still waited for; beyond, the oldest is forgotten. */
+const MAX_LATE = 100_000
 
 export class LinkError extends DeltawatchError {}
 
@@ -40,6 +45,7 @@ export class ProcessLink {
   readonly #channel: Channel
   readonly #methods: Methods
   readonly #waiting = new Map<number, Waiting>()
+  readonly #late = new Map<number, Late>()
   readonly #notes = new Map<string, (value: unknown) => void>()
   #next = 1
   #closed = false
@@ -52,11 +58,17 @@ export class ProcessLink {
 
   /** Rejects with what the other side threw, with `timeout`, or with `closed`. */
   call(method: string, ...args: readonly unknown[]): Promise<unknown> {
+    return this.ask(method, args)
+  }
+
+  /** As {@link call}; `late` is told what is answered after the time-out. */
+  ask(method: string, args: readonly unknown[], late?: Late): Promise<unknown> {
     if (this.#closed) return Promise.reject(new LinkError('closed', 'the other process is gone'))
     const id = this.#next++
     const { promise, resolve, reject } = Promise.withResolvers<unknown>()
     const timer = setTimeout(() => {
       this.#waiting.delete(id)
+      if (late !== undefined) this.#expectLate(id, late)
       reject(new LinkError('timeout', `${method}: no answer within ${TIMEOUT_MS} ms`))
     }, TIMEOUT_MS)
     this.#waiting.set(id, { resolve, reject, timer })
@@ -80,6 +92,13 @@ export class ProcessLink {
       reject(new LinkError('closed', 'the other process is gone'))
     }
     this.#waiting.clear()
+    this.#late.clear()
+  }
+
+  #expectLate(id: number, late: Late): void {
+    this.#late.set(id, late)
+    const [oldest] = this.#late.keys()
+    if (oldest !== undefined && this.#late.size > MAX_LATE) this.#late.delete(oldest)
   }
 
   #send(message: Message): void {
@@ -102,7 +121,12 @@ export class ProcessLink {
         return
       case 'answer': {
         const waiting = this.#waiting.get(message.id)
-        if (waiting === undefined) return
+        if (waiting === undefined) {
+          const late = this.#late.get(message.id)
+          this.#late.delete(message.id)
+          if (message.ok) late?.(message.value)
+          return
+        }
         this.#waiting.delete(message.id)
         clearTimeout(waiting.timer)
         if (message.ok) waiting.resolve(message.value)

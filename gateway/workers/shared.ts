@@ -69,7 +69,11 @@ export class RemoteSubjectCounts implements SubjectCounts {
   }
 
   async take(subject: string, limit: number): Promise<boolean> {
-    return (await this.#link.call('subject.take', subject, limit).catch(() => false)) === true
+    // Refused here for want of an answer, counted there all the same: what comes too late is given back.
+    const undo = (taken: unknown): void => {
+      if (taken === true) this.give(subject)
+    }
+    return (await this.#link.ask('subject.take', [subject, limit], undo).catch(() => false)) === true
   }
 
   give(subject: string): void {
