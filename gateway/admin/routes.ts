@@ -27,13 +27,15 @@ export function mountAdminApi(router: Router, deps: AdminApiDeps): void {
   const allowed = guard(deps.token)
   const audit = (request: HttpRequest, action: string, facts: object): void =>
     logger.info('admin', { action, from: request.remoteAddress, ...facts })
+  const admitted = (request: HttpRequest): boolean => {
+    if (allowed(request)) return true
+    logger.warn('admin refused', { from: request.remoteAddress, path: request.path })
+    return false
+  }
   const guarded =
     (handler: Handler): Handler =>
-    (request) => {
-      if (allowed(request)) return handler(request)
-      logger.warn('admin refused', { from: request.remoteAddress, path: request.path })
-      return refusal
-    }
+    (request) =>
+      admitted(request) ? handler(request) : refusal
   router
     .on(
       'GET',
@@ -90,18 +92,22 @@ export function mountAdminApi(router: Router, deps: AdminApiDeps): void {
       '/admin/clusters',
       guarded(async () => json({ clusters: await target.clusters() })),
     )
-    .raw('GET', '/admin/trace', trace(deps, allowed, audit))
+    .raw('GET', '/admin/trace', trace(deps, admitted, audit))
 }
 
 function trace(
   { target }: AdminApiDeps,
-  allowed: (request: HttpRequest) => boolean,
+  admitted: (request: HttpRequest) => boolean,
   audit: (request: HttpRequest, action: string, facts: object) => void,
 ): RawHandler {
   return async (request, response) => {
+    if (!admitted(request)) {
+      response.writeHead(refusal.status, refusal.headers).end(refusal.body)
+      return
+    }
     const subject = request.query.get('subject')
-    if (!allowed(request) || subject === null) {
-      response.writeHead(subject === null ? 400 : 401).end()
+    if (subject === null) {
+      response.writeHead(400).end('subject is missing\n')
       return
     }
     const seconds = Math.min(MAX_TRACE_SECONDS, Math.max(1, Number(request.query.get('seconds') ?? 60) || 60))
@@ -128,11 +134,11 @@ function guard(token: string): (request: HttpRequest) => boolean {
   }
 }
 
-const refusal: HttpReply = {
+const refusal = {
   status: 401,
   headers: { 'www-authenticate': 'Bearer' },
   body: 'a bearer token is needed\n',
-}
+} as const satisfies HttpReply
 
 const json = (value: unknown, status = 200): HttpReply => ({
   status,

@@ -33,6 +33,15 @@ test('listing shows lag and cursor, a trace shows frames and never a value, acti
   await client.snapshot({ id: 'w', prefix: '/' })
   assert.equal((await ask('/admin/sessions', 'GET', '')).status, 401)
   assert.equal((await ask('/admin/sessions', 'GET', 'Bearer operato')).status, 401)
+  const refusals = audit.length
+  for (const path of ['/admin/trace?subject=anna', '/admin/trace'])
+    assert.equal((await ask(path, 'GET', 'Bearer operato')).status, 401)
+  const refused = audit.slice(refusals).map((line) => JSON.parse(line) as { message: string; path: string })
+  assert.deepEqual(
+    refused.map(({ message, path }) => `${message} ${path}`),
+    ['admin refused /admin/trace', 'admin refused /admin/trace'],
+  )
+  assert.equal((await ask('/admin/trace')).status, 400)
   const { sessions: listed } = JSON.parse((await ask('/admin/sessions?subject=anna')).body) as {
     sessions: SessionInfo[]
   }
