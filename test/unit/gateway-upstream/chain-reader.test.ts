@@ -178,7 +178,8 @@ test('I8: a log full of lying bases is read again a bounded number of times, the
   }
   let reader = new ChainReader(1)
   let readings = 1
-  while (readAll(reader, stored).includes('contradiction')) {
+  // As a follower does: the first fault ends the reading.
+  while (stored.some((data, i) => reader.judge(i + 1, data).kind === 'fault')) {
     assert.ok(++readings < 20, 'read over and over')
     reader = new ChainReader(1, reader.doubts)
   }
