@@ -1,7 +1,7 @@
 // What loads but deserves a look: rules that overlap, bases about to lapse, rules that can never let anything out.
 // Owns: warnings that depend on the time or the hub, or that cost too much for every load. `deltawatch policy check` prints them.
 
-import type { CompiledRule, CompiledSource } from './compiled.ts'
+import type { CompiledDestination, CompiledRule, CompiledSource } from './compiled.ts'
 import { globsMeet } from './glob.ts'
 import type { PolicyBundle, PolicyIssue } from './types.ts'
 
@@ -51,6 +51,45 @@ export function unreachableRules(bundle: PolicyBundle, hub: string): PolicyIssue
       )
   })
 }
+
+/**
+ * Rates of the bundle in force that nothing in `candidate` stands for. Subscribers of a canary have the rates of its documents alone, so
+ * that one without `limits` sets them free. A rate counts as kept when an entry for everybody or for the same destination limits the same.
+ */
+export function lostLimits(live: PolicyBundle, candidate: PolicyBundle): PolicyIssue[] {
+  const issues: PolicyIssue[] = []
+  const kept = [...candidate.compiled.sources.values()].flatMap((source) => source.limits)
+  for (const source of live.compiled.sources.values()) {
+    for (const limit of source.limits) {
+      for (const what of ['eventsPerSecond', 'bytesPerSecond'] as const) {
+        if (limit.limits[what] === undefined) continue
+        if (kept.some((other) => other.limits[what] !== undefined && covers(other, limit))) continue
+        const [file = ''] = candidate.compiled.sources.get(source.region)?.documents.values() ?? []
+        issues.push({
+          level: 'warning',
+          code: 'lost-limits',
+          file,
+          at: 'spec.limits',
+          message: `has no rate of ${what === 'bytesPerSecond' ? 'bytes' : 'events'} for ${destinationText(limit)}, which the bundle in force limits: as a canary it sets them free`,
+        })
+      }
+    }
+  }
+  return issues
+}
+
+/** Whether everybody `other` is for is among those `one` is for. */
+function covers(one: CompiledDestination, other: CompiledDestination): boolean {
+  const regions = one.regions
+  const audience = one.audience
+  return (
+    (regions === undefined || (other.regions !== undefined && [...other.regions].every((r) => regions.has(r)))) &&
+    (audience === undefined || (other.audience !== undefined && other.audience.every((a) => audience.includes(a))))
+  )
+}
+
+const destinationText = ({ regions, audience }: CompiledDestination): string =>
+  regions === undefined && audience === undefined ? 'everybody' : [...(regions ?? []), ...(audience ?? [])].join(', ')
 
 /** Pairs of allow rules that can match one key for one destination and transform it differently: both apply, and the strictest wins. */
 export function overlaps(bundle: PolicyBundle): PolicyIssue[] {

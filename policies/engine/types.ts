@@ -151,6 +151,7 @@ export type PolicyIssueCode =
   | 'overlap'
   | 'weak-hash'
   | 'dead-rule'
+  | 'lost-limits'
 
 export type PolicyIssue = {
   readonly level: 'error' | 'warning'

@@ -198,5 +198,7 @@ const describe = (issues: readonly PolicyIssue[]): string =>
   issues
     .filter((issue) => issue.level === 'error')
     .slice(0, 5)
-    .map((issue) => `${issue.file}${issue.at === undefined ? '' : ` ${issue.at}`} ${issue.message}`)
+    .map(({ file, at, message, code }) =>
+      [file, at, message, `[${code}]`].filter((part) => part !== undefined && part !== '').join(' '),
+    )
     .join('; ')

@@ -88,6 +88,17 @@ describe('bundles published to a running stack', () => {
     await stack.publish(STABLE)
   })
 
+  it('more rules than a bundle may have are refused by name, and what the hub cannot take never gets there', async () => {
+    const rules = (n: number): string =>
+      policy(...Array.from({ length: n }, (_, i) => `{id: r${i},effect: deny,match: {keys: [/d]}}`))
+    await refused(async () => {
+      await stack.publish(rules(20_001), 'live')
+      await stack.publish(rules(20_001), 'agent')
+    }, /spec\.rules .*20000 items \[bad-document\]/)
+    await assert.rejects(stack.publish(rules(40_000), 'live'), /payload/i)
+    assert.match(await ready(), /^(?!.*refused)/s)
+  })
+
   it('I6: a bundle without signature, or with one of other bytes, is refused', async () => {
     await refused(async () => {
       await stack.publish(CANARY, 'live', false)
@@ -145,7 +156,7 @@ describe('bundles published to a running stack', () => {
   })
 
   /** Publishes something bad, sees both say so, sees traffic go on under the old bundle, and puts a good one in its place. */
-  async function refused(publish: () => Promise<void>): Promise<void> {
+  async function refused(publish: () => Promise<void>, why = /refused/): Promise<void> {
     const since = stack.stack.gateway?.process.lineCount() ?? 0
     const agentSince = stack.stack.first.agent?.process.lineCount() ?? 0
     await publish()
@@ -155,6 +166,7 @@ describe('bundles published to a running stack', () => {
       stack.stack.first.agent?.process.waitForLine(line, { since: agentSince }),
     ])
     assert.match(await ready(), /refused/)
+    assert.match(stack.stack.gateway?.log().split('\n').slice(since).join('\n') ?? '', why)
     assert.match(await stack.agentText('/readyz?verbose'), /the old bundle stays/)
     await reader.reached(CLUSTER, await put('/open/1'))
     const last = reader.changes.findLast((c) => c.kind === 'events')

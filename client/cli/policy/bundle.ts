@@ -9,8 +9,11 @@ import { testDeps } from '#policies/node/hashing.ts'
 import { manifestFor, openFiles } from '#policies/node/open-bundle.ts'
 import { readPrivateKey, signManifest } from '#policies/node/signature.ts'
 import { CliError, Exit, type ExitCode } from '../failure.ts'
-import type { Terminal } from '../terminal.ts'
+import { note, type Terminal } from '../terminal.ts'
 import { bundleLine, readFiles, refused } from './bundle-input.ts'
+
+/** Of nats-server. */
+const DEFAULT_MAX_PAYLOAD = 1024 * 1024
 
 export type BundleOptions = { readonly out?: string; readonly manifest?: boolean }
 export type SignOptions = { readonly key: string }
@@ -25,7 +28,15 @@ export async function bundle(path: string, options: BundleOptions, io: Terminal)
       throw new CliError(Exit.Usage, `${path} is no directory`, 'a bundle file has its manifest inside')
     await writeFile(join(path, MANIFEST_NAME), manifest)
   }
-  if (options.out !== undefined) await writeFile(options.out, writeBundleFile({ files: files.files, manifest }))
+  if (options.out !== undefined) {
+    const sealed = writeBundleFile({ files: files.files, manifest })
+    await writeFile(options.out, sealed)
+    if (sealed.length > DEFAULT_MAX_PAYLOAD)
+      await note(
+        io,
+        `${options.out} has ${sealed.length} bytes: an entry of a NATS KV bucket holds at most the hub's max_payload (1 MiB unless it is raised); a directory has no such bound`,
+      )
+  }
   await io.out.write(`${bundleLine(options.out ?? path, opened.value)}\n${opened.value.revision}\n`)
   return Exit.Ok
 }

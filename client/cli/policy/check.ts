@@ -1,6 +1,7 @@
 // `deltawatch policy check`: would the services take this bundle, and is there something in it to look at?
 
-import { expiryWarnings, overlaps, unreachableRules } from '#policies/engine/lint.ts'
+import { expiryWarnings, lostLimits, overlaps, unreachableRules } from '#policies/engine/lint.ts'
+import type { PolicyBundle, PolicyIssue } from '#policies/engine/types.ts'
 import { Exit, type ExitCode } from '../failure.ts'
 import { painter, type Terminal } from '../terminal.ts'
 import { bundleLine, instant, issueText, openForCommand } from './bundle-input.ts'
@@ -10,9 +11,13 @@ export type CheckOptions = {
   readonly keys?: string
   readonly publicKey?: string
   readonly at?: string
+  readonly canaryOf?: string
   readonly strict?: boolean
   readonly json?: boolean
 }
+
+const againstLive = async (path: string, candidate: PolicyBundle, io: Terminal): Promise<PolicyIssue[]> =>
+  lostLimits((await openForCommand(path, {}, io)).bundle, candidate)
 
 export async function check(path: string, options: CheckOptions, io: Terminal): Promise<ExitCode> {
   const now = instant(options.at, Date.now())
@@ -22,6 +27,7 @@ export async function check(path: string, options: CheckOptions, io: Terminal): 
     ...expiryWarnings(bundle, now),
     ...(options.hub === undefined ? [] : unreachableRules(bundle, options.hub)),
     ...overlaps(bundle),
+    ...(options.canaryOf === undefined ? [] : await againstLive(options.canaryOf, bundle, io)),
   ]
   if (options.json === true) {
     await io.out.write(

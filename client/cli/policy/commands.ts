@@ -42,6 +42,7 @@ export function registerPolicyCommands(program: Command, run: Run): void {
     .option('--keys <dir>', 'directory of HMAC keys, to warn of missing ones')
     .option('--public-key <pem>', 'require a signature by this ed25519 key')
     .option('--at <instant>', 'judge legal bases at this time instead of now')
+    .option('--canary-of <bundle>', 'this one is to be a canary of that one: warn of rates it would lift')
     .option('--strict', 'warnings fail too')
     .addOption(json())
     .description('Refuse what the services would refuse; warn of overlaps, lapsing bases and rules without effect.')

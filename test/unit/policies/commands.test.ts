@@ -227,6 +227,25 @@ test('bundle and sign: sealed only when the tests pass, then verified', async ()
   assert.match(refused.text, /fails on effect/)
 })
 
+test('check --canary-of warns of rates that a canary would lift', async () => {
+  const limited = variant('limited', 'regions/sz.yaml', (text) => `${text}    - { events: 9000/s }\n`)
+  assert.equal((await run('check', limited, '--canary-of', limited, '--strict')).exit, 0)
+  const freed = await run('check', policies, '--canary-of', limited, '--strict')
+  assert.equal(freed.exit, 1)
+  assert.match(freed.text, /has no rate of events for everybody.*\[lost-limits\]/)
+})
+
+test('bundle says when a file is larger than what an entry of a bucket holds', async () => {
+  const wide = variant(
+    'wide',
+    'regions/sz.yaml',
+    (text) => `${text}${`# ${'x'.repeat(98)}\n`.repeat(Math.ceil((1024 * 1024) / 101))}`,
+  )
+  const written = await run('bundle', wide, '--out', join(dir, 'wide.bundle'))
+  assert.equal(written.exit, 0)
+  assert.match(written.text, /holds at most the hub's max_payload/)
+})
+
 test('fmt: the shipped documents are formatted; formatting keeps comments and never a value', async () => {
   assert.deepEqual(await run('fmt', policies, '--check'), { exit: 0, text: '' })
   const messy = variant('messy', 'regions/sz.yaml', (text) =>

@@ -8,7 +8,19 @@ import type { PolicyIssue, Result } from '#policies/engine/types.ts'
 import { openFiles } from '#policies/node/open-bundle.ts'
 import { testDeps } from '#policies/node/hashing.ts'
 import { parseYaml } from '#policies/node/yaml.ts'
-import { agentOf, allow, bundleOf, bytes, deny, issuesOf, NOW, put, word } from './fixture.ts'
+import {
+  agentOf,
+  allow,
+  bundleOf,
+  bytes,
+  deny,
+  issuesOf,
+  NOW,
+  put,
+  word,
+  compileDocuments,
+  documentOf,
+} from './fixture.ts'
 
 const limit = 15_000
 
@@ -148,7 +160,18 @@ test('10,000 rules for the very same keys are one decision, remembered', () => {
 })
 
 test('too many rules, globs or patterns refuse the bundle', () => {
-  assert.ok(issuesOf(Array.from({ length: MAX_RULES + 1 }, (_, i) => allow(`r${i}`, ['/a']))).length > 0)
+  assert.deepEqual(
+    issuesOf(Array.from({ length: MAX_RULES + 1 }, (_, i) => allow(`r${i}`, ['/a']))),
+    ['bad-document'],
+    'more than one document may hold',
+  )
+  const half = Array.from({ length: MAX_RULES / 2 + 1 }, (_, i) => allow(`r${i}`, ['/a']))
+  const many = compileDocuments([documentOf(half, {}, 'one'), documentOf(half, {}, 'two')])
+  assert.deepEqual(
+    many.issues.map((issue) => issue.code),
+    ['too-many'],
+    'in two documents',
+  )
   assert.deepEqual(
     issuesOf([
       allow(

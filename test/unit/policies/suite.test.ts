@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { compileBundle } from '#policies/engine/compile.ts'
 import { documentSchema } from '#policies/engine/json-schema.ts'
-import { expiryWarnings, overlaps, unreachableRules } from '#policies/engine/lint.ts'
+import { expiryWarnings, lostLimits, overlaps, unreachableRules } from '#policies/engine/lint.ts'
 import { covered, runSuites, suitePassed } from '#policies/engine/suite.ts'
 import type { SuiteResult } from '#policies/engine/suite.ts'
 import { parseSuite } from '#policies/engine/suite-document.ts'
@@ -256,4 +256,19 @@ test('the guide’s documents load and its tests pass', async () => {
   assert.ok(parsed.ok, JSON.stringify(parsed))
   const [result] = runSuites({ ...bundle, suites: [{ path: 'guide', suite: parsed.value }] })
   assert.ok(result !== undefined && suitePassed(result), JSON.stringify(result))
+})
+
+test('lint: rates that a canary would lift', () => {
+  const acme = { to: { audience: ['org:acme'] }, events: '200/s', bytes: '64KiB/s' }
+  const live = bundleOf([allow('a', ['/a/**'])], { limits: [acme] })
+  const lost = (limits: readonly unknown[] | undefined): string[] =>
+    lostLimits(live, bundleOf([allow('a', ['/a/**'])], limits === undefined ? {} : { limits })).map(
+      ({ code, message }) => `${code} ${/rate of (\w+) for (\S+),/.exec(message)?.slice(1).join(' ')}`,
+    )
+  assert.deepEqual(lost(undefined), ['lost-limits events org:acme', 'lost-limits bytes org:acme'])
+  assert.deepEqual(lost([{ ...acme, bytes: undefined }]), ['lost-limits bytes org:acme'])
+  assert.deepEqual(lost([acme]), [])
+  assert.deepEqual(lost([{ events: '1000/s', bytes: '1MiB/s' }]), [], 'everybody is acme too')
+  assert.equal(lost([{ ...acme, to: { audience: ['org:other'] } }]).length, 2)
+  assert.equal(lost([{ ...acme, to: { audience: ['org:acme'], regions: ['sz'] } }]).length, 2, 'only some of them')
 })
