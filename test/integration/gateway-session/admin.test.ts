@@ -36,9 +36,9 @@ test('listing shows lag and cursor, a trace shows frames and never a value, acti
   const refusals = audit.length
   for (const path of ['/admin/trace?subject=anna', '/admin/trace'])
     assert.equal((await ask(path, 'GET', 'Bearer operato')).status, 401)
-  const refused = audit.slice(refusals).map((line) => JSON.parse(line) as { message: string; path: string })
+  const refused = audit.slice(refusals).map((line) => JSON.parse(line) as { event: string; path: string })
   assert.deepEqual(
-    refused.map(({ message, path }) => `${message} ${path}`),
+    refused.map(({ event, path }) => `${event} ${path}`),
     ['admin refused /admin/trace', 'admin refused /admin/trace'],
   )
   assert.equal((await ask('/admin/trace')).status, 400)
