@@ -121,6 +121,28 @@ describe('a session', () => {
     assert.equal(session.acked.revision, '1003')
   })
 
+  it('B3: PROGRESS never overtakes a revision that still waits for room', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub, { maxEntryBytes: 5 * 1024 * 1024 })
+    await begin(session)
+    await session.settled()
+    hub.immediate = false
+    // The second has no room beside the first in a window of 4 MiB; a PROGRESS entry would have.
+    for (const n of [2, 3]) {
+      session.offer(outgoing(n, 4 * 1024 * 1024 - 10_000))
+      session.flush()
+    }
+    assert.equal(hub.inFlight.length, 1)
+    session.proved(rev(5_000))
+    session.tick()
+    assert.equal(hub.inFlight.length, 1, 'nothing goes before it')
+    hub.immediate = true
+    hub.arrive()
+    await session.settled()
+    assert.deepEqual(read(hub.stream).revisions, ['2', '3'])
+    assert.equal(session.acked.revision, '5000')
+  })
+
   it('a bookmark never proves what is still on its way', async () => {
     const hub = new SimulatedHub(new SimulatedStream())
     const { session } = await openSession(hub)
