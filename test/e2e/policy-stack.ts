@@ -22,6 +22,8 @@ export const CLUSTER = 'sz-edge-1'
 export type PolicyStackOptions = {
   readonly gatewayFlags?: readonly string[]
   readonly agentFlags?: readonly string[]
+  /** Options of Node itself for the programs. */
+  readonly node?: { readonly agent?: readonly string[]; readonly gateway?: readonly string[] }
   /** Bundles published before anything starts, by key; `live` is what agent and gateway enforce. */
   readonly bundles: Readonly<Record<string, string>>
 }
@@ -62,6 +64,7 @@ export class PolicyStack implements AsyncDisposable {
         policies: `kv://${BUCKET}/live`,
         agentFlags: [...both, '--admin', `127.0.0.1:${adminPort}`, ...(options.agentFlags ?? [])],
         gatewayFlags: [...both, ...(options.gatewayFlags ?? [])],
+        ...(options.node === undefined ? {} : { node: options.node }),
         start: { agents: false, gateway: false },
       }),
     )

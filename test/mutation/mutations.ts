@@ -184,5 +184,5 @@ export const moduleUrl = (module: string): string => new URL(`../../${module}`, 
 export const modulePath = (module: string): string => fileURLToPath(moduleUrl(module))
 
 /** Node's option that makes a program run under the mutation. */
-export const importOption = (mutation: Mutation): string =>
+export const importOption = (mutation: { readonly name: string }): string =>
   `--import=${moduleUrl('test/mutation/preload.ts')}?mutation=${mutation.name}`

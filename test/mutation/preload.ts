@@ -3,10 +3,13 @@
 // Refuses: guessing. Text that is not there exactly once ends the program: a mutation that changes nothing proves nothing.
 
 import { registerHooks } from 'node:module'
-import { applyEdits, MUTATIONS, moduleUrl } from './mutations.ts'
+import { applyEdits, type Mutation, MUTATIONS, moduleUrl } from './mutations.ts'
+import { POLICY_MUTATIONS } from './policy-mutations.ts'
 
 const name = new URL(import.meta.url).searchParams.get('mutation')
-const mutation = MUTATIONS.find((one) => one.name === name)
+const mutation: Pick<Mutation, 'edits' | 'swap'> | undefined = [...MUTATIONS, ...POLICY_MUTATIONS].find(
+  (one) => one.name === name,
+)
 if (mutation === undefined) throw new RangeError(`no mutation ${name}`)
 
 const { edits = [], swap } = mutation

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import { SCENARIOS } from '../../faults/scenarios.ts'
 import { applyEdits, modulePath, MUTATIONS } from '../../mutation/mutations.ts'
+import { POLICY_MUTATIONS } from '../../mutation/policy-mutations.ts'
 
 describe('mutations', () => {
   for (const mutation of MUTATIONS) {
@@ -18,6 +19,15 @@ describe('mutations', () => {
       }
       for (const module of swap === undefined ? [] : [swap.module, swap.by]) readFileSync(modulePath(module))
       assert.ok(SCENARIOS.some(({ name }) => name === mutation.scenario))
+    })
+  }
+
+  for (const { name, edits } of POLICY_MUTATIONS) {
+    it(`${name} finds what it breaks`, () => {
+      for (const edit of edits) {
+        const source = readFileSync(modulePath(edit.module), 'utf8')
+        assert.notEqual(applyEdits(source, [edit]), source)
+      }
     })
   }
 
