@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { EtcdHttp } from '../../judge/etcd-http.ts'
 import { AckBook, History } from '../../judge/truth.ts'
+import { prefixed } from '../../judge/view.ts'
 import { Writer } from '../../judge/writer.ts'
 import { startEtcd } from '../../support/etcd.ts'
 import { startNats } from '../../support/nats.ts'
@@ -110,6 +111,7 @@ describe('lineage', () => {
     await using etcd = await startEtcd({ progressNotify: '1s' })
     await using nats = await startNats()
     using http = new EtcdHttp(etcd.clientUrl)
+    const history = new History(1)
     await using writer = new Writer({ url: etcd.clientUrl, seed: 26, prefix: '/q/' })
     await writer.write(50)
     await using agent = await startAgent({
@@ -123,15 +125,22 @@ describe('lineage', () => {
     // Others write outside the range; the range itself is quiet.
     for (let i = 0; i < 30; i++) await writer.put([put(`/other/${i}`, 'x')])
     const head = await caughtUp(agent, http)
-    await agent.until('a PROGRESS entry', (s) => Number(s.position) >= head)
+    const { position } = await agent.until('a PROGRESS entry', (s) => Number(s.position) >= head)
+    assert.equal(position, String(head), 'it proves what etcd has, and nothing to come')
     await agent.kill()
     for (let i = 0; i < 30; i++) await writer.put([put(`/other/${i}`, 'y')])
+    await history.extend(http, writer.acks.byRevision, await http.head())
     await http.compact(await http.head())
     await agent.restart()
     await live(agent)
     assert.equal((await agent.status())?.epoch, epoch, 'the state is what it was')
     await writer.put([put('/q/late', '1')])
     await caughtUp(agent, http)
+    const { entries } = await judge(nats.clientUrl, http, writer.acks.byRevision, {
+      from: history,
+      view: prefixed('/q/'),
+    })
+    assert.ok(entries.some((entry) => entry.kind === 'PROGRESS'))
   })
 
   it('compaction past the position of an absent agent means a new epoch and a full checkpoint, never a silent gap', async () => {
