@@ -125,6 +125,7 @@ export class Term {
         clock,
         random,
         onEased: () => this.#ease(),
+        soon: (fn) => void setImmediate(fn),
         onAppended: (entry) => counters.appended(entry),
         traces: deps.traces,
       },

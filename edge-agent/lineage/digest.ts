@@ -33,12 +33,21 @@ export function keyedDigest(secret: Uint8Array): DigestRevision {
   }
 }
 
-/** The last 64 event-bearing revisions. Digests are computed when a proof is asked for, so a flood costs 64 per entry. */
+type Held = { readonly evidence: Evidence; through: Uint8Array | undefined }
+
+/**
+ * The last 64 event-bearing revisions. Digests are computed when a proof is asked for, so a flood costs 64 per entry.
+ * Each held one remembers the XOR of everything up to itself: a suffix is then the difference of two of those.
+ */
 export class DigestRing {
   readonly #digest: DigestRevision
-  readonly #held: Evidence[] = []
+  readonly #held: Held[] = []
   /** Where the next one goes, once the ring is full. */
   #next = 0
+  /** Held ones at the end that have not been added up. */
+  #fresh = 0
+  /** The XOR of everything before the oldest held one, as far as the sums of the held ones contain it. */
+  #before: Uint8Array = new Uint8Array(DIGEST_BYTES)
 
   constructor(digest: DigestRevision) {
     this.#digest = digest
@@ -48,43 +57,63 @@ export class DigestRing {
     return this.#held.length
   }
   get newest(): Revision | undefined {
-    return this.#back(1)?.revision
+    return this.#back(1)?.evidence.revision
   }
 
   push(evidence: Evidence): void {
+    const one: Held = { evidence, through: undefined }
+    if (this.#fresh < WINDOW) this.#fresh++
     if (this.#held.length < WINDOW) {
-      this.#held.push(evidence)
+      this.#held.push(one)
       return
     }
-    this.#held[this.#next] = evidence
+    // Without a sum nothing behind it has one either: they all start over from here.
+    this.#before = this.#held[this.#next]?.through ?? this.#before
+    this.#held[this.#next] = one
     this.#next = (this.#next + 1) % WINDOW
   }
 
   /** Ascending by revision; empty before the first event. */
   proofs(): readonly LineageProof[] {
+    const newest = this.#addUp()
+    const size = this.#held.length
     const proofs: LineageProof[] = []
-    const sum = new Uint8Array(DIGEST_BYTES)
-    for (let back = 1; back <= this.#held.length; back++) {
+    const prove = (back: number): void => {
       const one = this.#back(back)
-      if (one === undefined) break
-      mix(sum, this.#digestOf(one))
-      // The oldest held one always carries a proof too, so that short histories are covered whole.
-      if ((back & (back - 1)) === 0 || back === this.#held.length) {
-        proofs.push({ revision: one.revision, digest: sum.slice() })
-      }
+      if (one === undefined) return
+      const digest = newest.slice()
+      mix(digest, this.#back(back + 1)?.through ?? this.#before)
+      proofs.push({ revision: one.evidence.revision, digest })
     }
-    return proofs.toReversed()
+    // The oldest held one always carries a proof too, so that short histories are covered whole.
+    if ((size & (size - 1)) !== 0) prove(size)
+    for (let back = WINDOW; back >= 1; back >>= 1) if (back <= size) prove(back)
+    return proofs
   }
 
   clear(): void {
     this.#held.length = 0
     this.#next = 0
+    this.#fresh = 0
+    this.#before = new Uint8Array(DIGEST_BYTES)
+  }
+
+  /** Gives those that have none their sum; answers the newest's. */
+  #addUp(): Uint8Array {
+    for (; this.#fresh > 0; this.#fresh--) {
+      const one = this.#back(this.#fresh) as Held
+      const sum = (this.#back(this.#fresh + 1)?.through ?? this.#before).slice()
+      mix(sum, this.#digestOf(one.evidence))
+      one.through = sum
+    }
+    return this.#back(1)?.through ?? this.#before
   }
 
   /** The one `back` places from the newest, 1 being the newest itself. */
-  #back(back: number): Evidence | undefined {
-    const full = this.#held.length === WINDOW
-    return this.#held[full ? (this.#next - back + 2 * WINDOW) % WINDOW : this.#held.length - back]
+  #back(back: number): Held | undefined {
+    const { length } = this.#held
+    if (back > length) return undefined
+    return this.#held[length === WINDOW ? (this.#next - back + 2 * WINDOW) % WINDOW : length - back]
   }
 
   #digestOf(one: Evidence): Uint8Array {

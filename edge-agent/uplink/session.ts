@@ -49,6 +49,8 @@ export type SessionDeps = {
   /** After something was acknowledged: back-pressure may ease. */
   readonly onEased: () => void
   readonly onAppended: (entry: AppendedEntry) => void
+  /** Calls `fn` at the end of this turn of the event loop. */
+  readonly soon: (fn: () => void) => void
   /** Undefined: nothing is traced. */
   readonly traces?: EntryTracer | undefined
 }
@@ -89,6 +91,7 @@ export class LogSession {
   #lastSentAt: number
   #srtt = 0
   #pacing: Disposable | undefined
+  #flushing = false
   #bytesSinceBegin = 0
   /** Of them, those before the BEGIN of a checkpoint that is not complete. */
   #bytesAtBegin = 0
@@ -153,9 +156,14 @@ export class LogSession {
     this.#proven = maxRevision(this.#proven, revision)
   }
 
-  /** Sends what may be sent now: what was gathered together travels together. */
+  /** Sends what may be sent, soon: what arrives in one turn of the event loop travels together. */
   flush(): void {
-    this.#pump()
+    if (this.#flushing) return
+    this.#flushing = true
+    this.#deps.soon(() => {
+      this.#flushing = false
+      this.#pump()
+    })
   }
 
   /** Marks what follows as part of a checkpoint; a new epoch takes effect with its BEGIN. */
@@ -359,7 +367,8 @@ export class LogSession {
       return false
     }
     this.#srtt = this.#srtt === 0 ? ackMs : this.#srtt * 0.9 + ackMs * 0.1
-    this.#pump()
+    // What is being gathered goes out with the rest of this turn.
+    if (!this.#flushing) this.#pump()
     this.#deps.onEased()
     if (this.#isSettled()) for (const resolve of this.#settle.splice(0)) resolve()
     return true

@@ -5,6 +5,7 @@
 //   forked with <etcd url>; messages: {fill}, {rush}, {pace}, 'stop'; each is answered with what was written.
 
 import { Etcd3 } from 'etcd3'
+import { LeanEtcd } from './lean-etcd.ts'
 
 export type Load =
   /** `keys` keys once, in transactions of `ops`. */
@@ -27,6 +28,7 @@ const [url] = process.argv.slice(2)
 if (url === undefined) throw new RangeError('give the etcd url')
 const KEYS = 10_000
 const etcd = new Etcd3({ hosts: url, grpcOptions: { 'grpc.enable_http_proxy': 0 } })
+const lean = new LeanEtcd(url)
 let stopped = false
 let next = 0
 
@@ -82,9 +84,7 @@ async function pace({ perSecond, seconds, bytes }: Extract<Load, { kind: 'pace' 
       const passed = (performance.now() - started) / 1000
       const due = Math.floor(Math.min(passed, seconds) * perSecond)
       for (; sent < due; sent++) {
-        etcd.kv
-          .put({ key: Buffer.from(churned(next++)), value: valueOf(bytes) })
-          .then(() => void answered++, failed.reject)
+        lean.put(Buffer.from(churned(next++)), valueOf(bytes)).then(() => void answered++, failed.reject)
       }
       if (!stopped && (passed < seconds || answered < sent)) return
       clearInterval(timer)

@@ -117,7 +117,7 @@ async function latency(): Promise<void> {
   const to = nowUs()
   await sleep(500)
   const used = (await cpuSeconds(agent.process.pid)) - cpu
-  const { direct, hub } = await observer.observed({ from, to })
+  const { direct, road: hub } = await observer.observed({ from, to })
   const added = { p50: hub.p50 - direct.p50, p99: hub.p99 - direct.p99 }
   const rows = [
     { at: 'etcd watch', events: direct.events, p50Ms: round(direct.p50), p99Ms: round(direct.p99) },
@@ -200,12 +200,12 @@ async function checkpoint(): Promise<void> {
   writer.stop()
   await running
   const beside = await observer.observed({ from, to })
-  const ratio = beside.hub.p99 / alone.hub.p99
+  const ratio = beside.road.p99 / alone.road.p99
   const row = (at: string, seen: typeof alone): Row => ({
     at,
-    events: seen.hub.events,
-    p50Ms: round(seen.hub.p50),
-    p99Ms: round(seen.hub.p99),
+    events: seen.road.events,
+    p50Ms: round(seen.road.p50),
+    p99Ms: round(seen.road.p99),
     etcdWatchP99Ms: round(seen.direct.p99),
   })
   const facts = {

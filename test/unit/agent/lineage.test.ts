@@ -61,6 +61,37 @@ describe('digests', () => {
     assert.equal(proofs[0]?.revision, String(10 + (200 - WINDOW) * 3))
     assert.ok(proofs.every((proof) => proof.digest.length === DIGEST_BYTES))
   })
+
+  it('a proof is the XOR of the digests from its revision on, whenever proofs were asked for before', () => {
+    // Pushes between two readings: none, a few, more than the ring holds.
+    const gaps = fc.array(fc.nat({ max: 150 }), { minLength: 1, maxLength: 6 })
+    fc.assert(
+      fc.property(gaps, (pushes) => {
+        const ring = new DigestRing(digest)
+        const all: ChangedRevision[] = []
+        for (const count of pushes) {
+          for (let i = 0; i < count; i++) {
+            const next = changed(10 + all.length)
+            all.push(next)
+            ring.push(evidence(next))
+          }
+          const held = all.slice(-WINDOW)
+          const from = [held.length, 64, 32, 16, 8, 4, 2, 1].filter(
+            (back, i, of) => back <= held.length && !of.includes(back, i + 1) && back > 0,
+          )
+          const expected = from.map((back) => {
+            const suffix = held.slice(-back)
+            const sum = new Uint8Array(DIGEST_BYTES)
+            for (const one of suffix) for (const [i, byte] of digest(one).entries()) sum[i] = (sum[i] ?? 0) ^ byte
+            return { revision: suffix[0]?.revision, digest: Buffer.from(sum).toString('hex') }
+          })
+          const proofs = ring.proofs().map((one) => ({ ...one, digest: Buffer.from(one.digest).toString('hex') }))
+          assert.deepEqual(proofs, expected)
+        }
+      }),
+      { numRuns: 60 },
+    )
+  })
 })
 
 describe('replay', () => {

@@ -40,7 +40,7 @@ export const TRAIL = {
 /** A session behind a complete, empty checkpoint at revision 1. */
 export async function openSession(
   hub: SimulatedHub,
-  more: { maxEntryBytes?: number; window?: number; seed?: number } = {},
+  more: { maxEntryBytes?: number; window?: number; seed?: number; soon?: (fn: () => void) => void } = {},
 ) {
   const clock = new ManualClock()
   const tail = await readTail(hub)
@@ -61,6 +61,7 @@ export async function openSession(
       clock,
       random: seededRandom(more.seed ?? 1),
       onEased: () => undefined,
+      soon: more.soon ?? ((fn) => fn()),
       onAppended: () => undefined,
     },
   )

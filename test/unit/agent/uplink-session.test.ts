@@ -37,6 +37,24 @@ describe('a session', () => {
     assert.equal(hub.stream.lastSeq, 3)
   })
 
+  it('what arrives in one turn of the event loop travels together, however many responses it came in', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const turns: (() => void)[] = []
+    const { session } = await openSession(hub, { soon: (fn) => void turns.push(fn) })
+    await begin(session)
+    for (let n = 2; n <= 20; n++) {
+      session.offer(outgoing(n))
+      session.flush()
+    }
+    assert.equal(turns.length, 1)
+    turns.shift()?.()
+    session.offer(outgoing(21))
+    session.flush()
+    turns.shift()?.()
+    await session.settled()
+    assert.deepEqual([hub.stream.lastSeq, read(hub.stream).revisions.length], [4, 20])
+  })
+
   it('L11: a revision larger than an entry arrives whole, in slices', async () => {
     const hub = new SimulatedHub(new SimulatedStream())
     const { session } = await openSession(hub, { maxEntryBytes: 64 * 1024 })
