@@ -37,13 +37,14 @@ async function filesOf(suite: Suite): Promise<string[]> {
   return files.sort()
 }
 
-/** Settings of the developer's own services must not reach the services under test; where the tools are may. */
+/** Settings of the developer's own services must not reach the services under test; where the tools are, and which etcd is asked for, may. */
 function cleanEnvironment(): NodeJS.ProcessEnv {
   const kept = new Set<string>([
     ...Object.values(TOOLS).map((tool) => tool.env),
     'DELTAWATCH_TOOL_CACHE',
     'DELTAWATCH_CHROMIUM',
     'DELTAWATCH_RELEASE_BASE',
+    'DELTAWATCH_TEST_ETCD',
   ])
   return Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('DELTAWATCH_') || kept.has(name)),
