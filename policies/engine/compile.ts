@@ -25,7 +25,7 @@ type PolicyDocument = Extract<ParsedDocument, { kind: 'policy' }>
 type SchemaDocument = Extract<ParsedDocument, { kind: 'schema' }>
 
 /** Part of every hash: raise it when the engine starts to decide or transform differently, so that agents take a checkpoint. */
-export const ENGINE_VERSION = 1
+export const ENGINE_VERSION = 2
 
 export function compileBundle(
   documents: readonly ParsedDocument[],

@@ -16,6 +16,7 @@ const DOT = 0x2e
 const ZERO = 0x30
 const NINE = 0x39
 const AT = 0x40
+const PERCENT = 0x25
 
 /** Up to here, building a text byte by byte beats the decoder's fixed cost. */
 const SHORT = 32
@@ -26,7 +27,7 @@ const SPECIAL = 2
 /** What a byte inside a string asks of the scanner; nearly all ask nothing. */
 const KIND = Uint8Array.from({ length: 256 }, (_, byte) => {
   if (byte >= ZERO && byte <= NINE) return DIGIT
-  return byte < 0x20 || byte >= 0x80 || byte === QUOTE || byte === BACKSLASH || byte === AT ? SPECIAL : PLAIN
+  return byte < 0x20 || byte >= 0x80 || [QUOTE, BACKSLASH, AT, PERCENT].includes(byte) ? SPECIAL : PLAIN
 })
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
@@ -34,7 +35,7 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 export class JsonScan {
   bytes: Uint8Array
   at = 0
-  /** Of the string scanned last: it has escapes; it may hold personal data (six digits, an @, an escape or a byte above 127). */
+  /** Of the string scanned last: it has escapes; it may hold personal data (six digits, an @ or %, an escape or a byte above 127). */
   escaped = false
   suspicious = false
 
@@ -79,7 +80,7 @@ export class JsonScan {
         this.escaped = escaped
         this.suspicious = suspicious || digits >= 6
         return true
-      } else if (byte === AT) {
+      } else if (byte === AT || byte === PERCENT) {
         suspicious = true
         at++
       } else {

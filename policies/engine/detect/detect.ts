@@ -6,7 +6,8 @@ import type { Detector } from '../document.ts'
 import { chains, findBankCards, findPhones } from './digits.ts'
 import type { Found } from './digits.ts'
 import { findEmails } from './email.ts'
-import { fold } from './fold.ts'
+import { fold, foldSigns } from './fold.ts'
+import type { Folded } from './fold.ts'
 import { findCnIds, findHkids, findMoIds } from './identity.ts'
 
 export type Wanted = ReadonlySet<Detector>
@@ -57,7 +58,12 @@ function hiddenInEscapes(text: string, wanted: Wanted): boolean {
 }
 
 function find(text: string, wanted: Wanted, report: Found): void {
-  const folded = fold(text)
+  findIn(fold(text), wanted, report)
+  const signs = foldSigns(text)
+  if (signs !== undefined) findIn(signs, wanted, report)
+}
+
+function findIn(folded: Folded, wanted: Wanted, report: Found): void {
   const { at } = folded
   const found: Found = at === undefined ? report : (start, end) => report(at[start] as number, at[end] as number)
   const withPlus: Found = (start, end) => found(folded.text[start - 1] === '+' ? start - 1 : start, end)

@@ -1,5 +1,5 @@
-// Runs of digits as people write them: "138 0013 8000", "440305-19900101-1234", "6222.0212…".
-// Owns: chains (digits with at most one separator between neighbours) and the two number detectors that need only digits:
+// Runs of digits as people write them: "138 0013 8000", "440305-19900101-1234", "6222.0212…", "(138) 0013 - 8000".
+// Owns: chains (digits with at most three separators between neighbours) and the two number detectors that need only digits:
 // mobile phones and bank cards, both looked for at the edges of groups, so that a longer number is not mistaken for one.
 
 export type Chain = {
@@ -16,8 +16,17 @@ export type Chain = {
 export type Found = (start: number, end: number) => void
 
 const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39
-/** Blank, - . / and the no-break forms folded onto them. */
-const isSeparator = (code: number): boolean => code === 0x20 || code === 0x2d || code === 0x2e || code === 0x2f
+/** Blank, tab, ( ) - . / _ and the forms folded onto them. No comma and no line end: these part the numbers of a list. */
+const isSeparator = (code: number): boolean =>
+  code === 0x20 || code === 0x09 || code === 0x28 || code === 0x29 || (code >= 0x2d && code <= 0x2f) || code === 0x5f
+const MAX_SEPARATORS = 3
+
+/** Where the text goes on behind at most three separators. */
+export function behindSeparators(text: string, at: number): number {
+  let next = at
+  while (next - at < MAX_SEPARATORS && isSeparator(text.charCodeAt(next))) next++
+  return next
+}
 
 export function chains(text: string): readonly Chain[] {
   const all: Chain[] = []
@@ -36,11 +45,12 @@ export function chains(text: string): readonly Chain[] {
       if (isDigit(code)) {
         digits += text[i]
         at.push(i++)
-      } else if (isSeparator(code) && isDigit(text.charCodeAt(i + 1))) {
-        if (code !== 0x20) blanks = false
-        groups.push(digits.length)
-        i++
-      } else break
+        continue
+      }
+      const next = behindSeparators(text, i)
+      if (next === i || !isDigit(text.charCodeAt(next))) break
+      for (; i < next; i++) if (text.charCodeAt(i) !== 0x20) blanks = false
+      groups.push(digits.length)
     }
     groups.push(digits.length)
     all.push({ digits, at, groups, blanks })

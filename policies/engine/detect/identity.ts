@@ -1,6 +1,7 @@
 // Identity numbers: mainland resident identity (GB 11643), Hong Kong identity card, Macau resident identity card.
 // Owns: their shapes and check digits. Macau's check digit is not published, so there only the written shape can be tested.
 
+import { behindSeparators } from './digits.ts'
 import type { Chain, Found } from './digits.ts'
 
 const WEIGHTS = [7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2]
@@ -32,10 +33,10 @@ function weighted(digits: string, start: number): number {
   return sum % 11
 }
 
-/** Behind an X that follows the digits, with at most one separator between; 0 when there is none. */
+/** Behind an X that follows the digits, with separators between as digits have; 0 when there is none. */
 function letterBehind(text: string, at: number): number {
-  if (/[xX]/.test(text.charAt(at))) return at + 1
-  return /[ \-./]/.test(text.charAt(at)) && /[xX]/.test(text.charAt(at + 1)) ? at + 2 : 0
+  const next = behindSeparators(text, at)
+  return /[xX]/.test(text.charAt(next)) ? next + 1 : 0
 }
 
 const DAYS = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]

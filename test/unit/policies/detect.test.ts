@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
+import { keyFromText } from '#protocol/bytes.ts'
 import { maskNumber, maskText } from '#policies/engine/detect/detect.ts'
 import { luhn } from '#policies/engine/detect/digits.ts'
 import { cnIdValid, hkidCheck } from '#policies/engine/detect/identity.ts'
@@ -11,6 +12,7 @@ import type { Detector } from '#policies/engine/document.ts'
 import { allow, agentOf, bundleOf, NOW, put, text, through, word } from './fixture.ts'
 
 const all = new Set<Detector>(DETECTORS)
+const encode = (value: unknown): Uint8Array => new TextEncoder().encode(JSON.stringify(value))
 
 const HITS: Readonly<Record<Detector, readonly string[]>> = {
   'cn-id': [
@@ -24,6 +26,7 @@ const HITS: Readonly<Record<Detector, readonly string[]>> = {
     '110105 19491231 002 X',
     '44030519900101\u200b1221',
     '١١٠١٠٥١٩٤٩١٢٣١٠٠٢X',
+    '110105 (19491231) 002 - X',
   ],
   hkid: [
     'A123456(3)',
@@ -52,6 +55,16 @@ const HITS: Readonly<Record<Detector, readonly string[]>> = {
     'tel:13800138000.',
     '138\u00a00013\u00a08000',
     '138.0013.8000',
+    '(138) 0013 8000',
+    '138 - 0013 - 8000',
+    '138  0013  8000',
+    '138_0013_8000',
+    '138\t0013\t8000',
+    '+86 (138) 0013-8000',
+    '¹³⁸⁰⁰¹³⁸⁰⁰⁰',
+    '①③⑧ ⓪⓪①③ ⑧⓪⓪⓪',
+    '一三八〇〇一三八〇〇〇',
+    '壹三八零零壹三八零零零',
     '𝟏𝟑𝟖𝟎𝟎𝟏𝟑𝟖𝟎𝟎𝟎',
   ],
   email: [
@@ -93,6 +106,10 @@ const MISSES: readonly (readonly [Detector, string])[] = [
   ['phone', '67108864 bytes'],
   ['phone', '5000-6000'],
   ['phone', '2026-11-22'],
+  ['phone', '138,0013,8000'],
+  ['phone', '138\n0013\n8000'],
+  ['phone', '138 --- - 0013 8000'],
+  ['phone', '二十三万八千'],
   ['phone', '1763835759123'],
   ['email', 'user@localhost'],
   ['email', '@example.com'],
@@ -194,7 +211,7 @@ test('each detector finds its kind in every spelling, and leaves nothing of the 
     for (const sample of HITS[kind]) {
       const masked = maskText(sample, new Set([kind]))
       assert.ok(masked !== undefined, `${kind}: ${sample}`)
-      const left = masked.replace(/^(tel:|id=|<|身份證|00)|[.;>號]$/g, '').replaceAll('*', '')
+      const left = masked.replace(/^(tel:|id=|<|\(|身份證|00)|[.;>號]$/g, '').replaceAll('*', '')
       assert.equal(left, '', `${kind}: ${sample} became ${masked}`)
       const inside = maskText(`see ${sample} there`, new Set([kind]))
       if (!['12345678', '61234567'].includes(sample))
@@ -241,6 +258,23 @@ test('every id with a right check digit is found, wherever it stands', () => {
       assert.ok(masked !== undefined && !masked.includes(sample), before + sample + after)
     }),
   )
+})
+
+test('a sign that may be a digit hides no digits: footnotes, squares, words before a number', () => {
+  for (const sample of ['13800138000¹', '第一13800138000', '三13800138000²', '①13800138000'])
+    assert.match(maskText(sample, new Set(['phone'])) ?? '', /\*{11}/, sample)
+})
+
+test('every kind is found in every spelling inside JSON too, where strings without a sign of it are skipped', () => {
+  const agent = agentOf(bundleOf([allow('a', ['/a'], { transform: [{ detect: DETECTORS, action: 'mask' }] })]))
+  for (const sample of Object.values(HITS).flat()) {
+    const decision = agent.decide(
+      { op: 'put', key: keyFromText('/a'), value: encode({ v: sample }), prevKnown: true },
+      NOW,
+    )
+    const value = decision.effect === 'allow' ? new TextDecoder().decode(decision.value) : ''
+    assert.ok(value.includes('***') && !value.includes(sample), `${sample} became ${value}`)
+  }
 })
 
 test('masking is idempotent: what was masked is never found again', () => {
