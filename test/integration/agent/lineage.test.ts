@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { cp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { setTimeout as wait } from 'node:timers/promises'
 import { EtcdHttp } from '../../judge/etcd-http.ts'
 import { AckBook, History } from '../../judge/truth.ts'
 import { prefixed } from '../../judge/view.ts'
@@ -141,6 +142,41 @@ describe('lineage', () => {
       view: prefixed('/q/'),
     })
     assert.ok(entries.some((entry) => entry.kind === 'PROGRESS'))
+  })
+
+  it('a range that fell quiet after events is proved anew by its state, before compaction takes the events', async () => {
+    await using etcd = await startEtcd({ progressNotify: '1s' })
+    await using nats = await startNats()
+    using http = new EtcdHttp(etcd.clientUrl)
+    const history = new History(1)
+    await using writer = new Writer({ url: etcd.clientUrl, seed: 28, prefix: '/q/' })
+    await using agent = await startAgent({
+      etcd: etcd.clientUrl,
+      nats: nats.clientUrl,
+      prefix: '/q/',
+      flags: FLAGS,
+      env: { DELTAWATCH_UPLINK_PROGRESS_EVERY: '500ms', DELTAWATCH_WATCH_QUIET_AFTER: '1s' },
+    })
+    const { epoch } = await live(agent)
+    // The events end what the checkpoint proved; the agent that continues knows them alone.
+    await writer.write(30)
+    await caughtUp(agent, http)
+    await agent.kill()
+    await agent.restart()
+    await live(agent)
+    await wait(2_500)
+    for (let i = 0; i < 30; i++) await writer.put([put(`/other/${i}`, 'x')])
+    const head = await http.head()
+    await agent.until('a PROGRESS entry', (s) => Number(s.position) >= head)
+    await agent.kill()
+    await writer.put([put('/other/last', 'y')])
+    await history.extend(http, writer.acks.byRevision, await http.head())
+    await http.compact(await http.head())
+    await agent.restart()
+    assert.equal((await live(agent)).epoch, epoch, 'the state is what it was')
+    await writer.put([put('/q/late', '1')])
+    await caughtUp(agent, http)
+    await judge(nats.clientUrl, http, writer.acks.byRevision, { from: history, view: prefixed('/q/') })
   })
 
   it('compaction past the position of an absent agent means a new epoch and a full checkpoint, never a silent gap', async () => {
