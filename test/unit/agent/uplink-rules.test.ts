@@ -93,7 +93,7 @@ describe('standing by', () => {
   it('steps down for 3 s and jitter after losing an append', () => {
     const l = leadership()
     l.lostTo('a/1', 'c', 0, 0.9)
-    assert.equal(l.stand(4_000).kind, 'standby')
+    assert.deepEqual(l.stand(4_000), { kind: 'standby', leader: 'a/1', waitMs: 350 })
     assert.equal(l.stand(4_350).kind, 'lead')
   })
 
