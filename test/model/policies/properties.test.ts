@@ -209,24 +209,70 @@ test('transforms are idempotent: deliver for the hub’s own region leaves what 
 })
 
 test('deliver is within egress: through both stages nothing shows that either of them hides', () => {
+  let [shownAtAll, changed] = [0, 0]
   always((d, world) => {
-    const bundle = compile(world, d)
+    const who = drawSubscriber(d)
+    // Often egress has nothing to transform and deliver has, or deliver would do nothing of its own.
+    const open: OWorld = {
+      ...world,
+      rules: d.maybe(0.5)
+        ? world.rules
+        : [
+            ...world.rules.map((rule) => (rule.transform.length > 0 ? { ...rule, regions: [who.region] } : rule)),
+            bare('everything', 'allow', ['**']),
+          ],
+    }
+    const bundle = compile(open, d)
     if (bundle === undefined) return
-    const cls = classify(bundle, { subject: 's', ...drawSubscriber(d) })
+    const cls = classify(bundle, { subject: 's', ...who })
     assert.ok(!('refused' in cls))
+    const decider = deliver(bundle, 'sz', cls)
     for (let i = 0; i < 6; i++) {
       const event = drawEvent(d, world)
       const now = d.of(TIMES)
       const left = egress(bundle, 'sz', world.hub).decide(event, now)
-      if (left.effect !== 'withhold') continue
-      const seen: Decision = deliver(bundle, 'sz', cls).decide(
-        { op: event.op, key: left.key, withheld: left.rule, applied: left.transforms, prevKnown: true },
+      // What is denied never gets to a gateway: all that could follow is LEAVE, which names the key egress had let out before.
+      if (left.effect === 'deny') continue
+      const seen: Decision = decider.decide(
+        left.effect === 'withhold'
+          ? { op: event.op, key: left.key, withheld: left.rule, applied: left.transforms, prevKnown: true }
+          : { op: event.op, key: left.key, value: left.value, applied: left.transforms, prevKnown: true },
         now,
       )
-      assert.notEqual(seen.effect, 'allow', 'a withheld value cannot come back')
+      assert.ok(LET_THROUGH[seen.effect] <= LET_THROUGH[left.effect], `${shown(left)} became ${shown(seen)}`)
+      if (left.effect !== 'allow' || seen.effect !== 'allow' || seen.value === undefined) continue
+      shownAtAll++
+      if (seen.value === left.value) continue
+      changed++
+      const original: string = textOf(event.value)
+      const out: string = textOf(left.value)
+      const shownNow: string = textOf(seen.value)
+      const [a, b, c] = [leavesOf(original), leavesOf(out), leavesOf(shownNow)]
+      // Every place that egress changed shows what egress left there, or something stricter, never what the source had.
+      if (a === undefined || b === undefined || c === undefined) {
+        assert.ok(original === out || original !== shownNow, `${shown(left)} became ${shown(seen)}`)
+        continue
+      }
+      for (const [path, text] of a)
+        if (text !== 'null' && b.get(path) !== text)
+          assert.notEqual(c.get(path), text, `${path}: ${shown(left)} became ${shown(seen)}`)
+      for (const path of c.keys()) assert.ok(b.has(path) || !a.has(path), `${path} comes back: ${shown(seen)}`)
     }
   })
+  assert.ok(shownAtAll > 20 && changed > 3, `${shownAtAll} shown, ${changed} changed by deliver: nothing was tried`)
 })
+
+function textOf(bytes: Uint8Array | undefined): string {
+  return new TextDecoder().decode(bytes)
+}
+
+function leavesOf(text: string): Map<string, string> | undefined {
+  try {
+    return leaves(JSON.parse(text), '', new Map())
+  } catch {
+    return undefined
+  }
+}
 
 test('equal class ids mean equal treatment', () => {
   always((d, world) => {
