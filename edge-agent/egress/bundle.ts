@@ -3,7 +3,6 @@
 // Refuses: starting without a valid bundle: an agent that cannot say what may leave lets nothing leave.
 
 import type { Clock } from '#kit/clock.ts'
-import { errorMessage } from '#kit/errors.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Metrics } from '#kit/metrics.ts'
 import type { NatsLink } from '#kit/nats.ts'
@@ -17,6 +16,7 @@ import { ShadowTally } from '#policies/node/shadow-tally.ts'
 import type { ClusterId } from '#protocol/subjects.ts'
 import type { Destination } from './destination.ts'
 import type { Observe, PolicyInForce, PolicySource } from './policy.ts'
+import { followShadow } from './shadow.ts'
 
 export type BundleOptions = {
   /** A directory, a bundle file, or `kv://bucket/key`. */
@@ -58,8 +58,11 @@ export async function openPolicies(
     return openLiveBundle({ origin, keys, publicKeyFile, pollMs, role }, { logger, clock }, until)
   }
   const live = stack.use(await open('live', options.place, signal))
-  const shadow = options.shadow === undefined ? undefined : await openShadow(options.shadow, open, logger)
-  if (shadow !== undefined) stack.use(shadow)
+  const { shadow: beside } = options
+  const shadow =
+    beside === undefined
+      ? undefined
+      : stack.use(await followShadow(() => open('shadow', beside), { clock, logger, pollMs }))
   const publish = (subject: string, data: string): boolean => {
     const nc = link.state().kind === 'connected' ? link.connection() : undefined
     if (nc === undefined) return false
@@ -75,10 +78,10 @@ export async function openPolicies(
     let made: { readonly of: PolicyBundle; readonly decider: EgressDecider } | undefined
     return (event, decision, now) => {
       log.decided(cluster, decision, event.key, { bundle: live.bundle.revision, to, mode: 'enforce' })
-      const beside = besides()
-      if (beside === undefined) return
-      if (made?.of !== beside) made = { of: beside, decider: egress(beside, region, to) }
-      const pair = `${live.bundle.revision.slice(0, 12)} ${beside.revision.slice(0, 12)}`
+      const other = besides()
+      if (other === undefined) return
+      if (made?.of !== other) made = { of: other, decider: egress(other, region, to) }
+      const pair = `${live.bundle.revision.slice(0, 12)} ${other.revision.slice(0, 12)}`
       tally.compare(pair, decision, made.decider.decide(event, now), event.key)
     }
   }
@@ -116,19 +119,5 @@ export async function openPolicies(
       await shadow?.reload()
     },
     [Symbol.asyncDispose]: () => whole.disposeAsync(),
-  }
-}
-
-/** A shadow that is not usable at the start is left out: it has no say, so nothing may wait for it. */
-async function openShadow(
-  place: string,
-  open: (role: string, place: string) => Promise<LiveBundle>,
-  logger: Logger,
-): Promise<LiveBundle | undefined> {
-  try {
-    return await open('shadow', place)
-  } catch (e) {
-    logger.error('shadow policy bundle refused', { reason: errorMessage(e) })
-    return undefined
   }
 }
