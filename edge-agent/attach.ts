@@ -4,11 +4,13 @@
 
 import type { Clock } from '#kit/clock.ts'
 import { type Lineage, type LineageProof } from '#protocol/log/entry.ts'
-import { addRevision, compareRevisions, type Revision } from '#protocol/revision.ts'
+import { addRevision, compareRevisions, REVISION_ZERO, type Revision } from '#protocol/revision.ts'
+import type { DigestRing } from './lineage/digest.ts'
 import { judgeLineage, type NewEpochReason, provable } from './lineage/judge.ts'
 import type { LineageKeys } from './lineage/key.ts'
 import { LineageReplay, type Reproduced } from './lineage/replay.ts'
 import { StateSum } from './lineage/state-sum.ts'
+import type { Trail } from './lineage/trail.ts'
 import { readState } from './watch/read-state.ts'
 import { EtcdFailure, type EtcdMember, type KeyRange, type MemberStatus } from './watch/etcd.ts'
 import { Feed, type FeedEnd } from './watch/feed.ts'
@@ -60,6 +62,14 @@ export type AttachVerdict =
   | { readonly kind: 'attached'; readonly feed: Feed }
   | { readonly kind: 'new-epoch'; readonly reason: NewEpochReason }
   | { readonly kind: 'failed'; readonly end: FeedEnd }
+
+/** What a member must reproduce for a session that goes on: what was sent, and what was heard behind it. */
+export function lineageOf(trail: Trail, heard: DigestRing): Lineage {
+  // The state's proof speaks for the position only if nothing was offered after it.
+  const { state } = trail
+  const holds = state !== undefined && compareRevisions(heard.newest ?? REVISION_ZERO, state.revision) <= 0
+  return { ...trail.evidence(), proofs: [...heard.proofs(), ...(holds ? [state] : [])] }
+}
 
 /** A response holds more than keys and values, and often more than one revision. */
 const RESPONSE_ROOM = 2

@@ -58,9 +58,13 @@ export type Answer =
   | { readonly kind: 'written'; readonly skips: boolean }
   | { readonly kind: 'too-small'; readonly neededBytes: number; readonly maxBytes: number }
   | { readonly kind: 'stopped' }
+  /** The position is compacted, and nothing may be skipped. */
+  | { readonly kind: 'overtaken' }
 
 export const newEpoch = (random: Random): Epoch => toHex(random.bytes(8)) as Epoch
 
+/** A routine checkpoint is in no hurry: it rests this many times as long as each page took, and live events have the CPU. */
+const ROUTINE_REST = 1
 /** Sampled keys of an estimate, before a checkpoint has been counted. */
 const SAMPLE = 32
 const ITEM_OVERHEAD = 72
@@ -78,6 +82,8 @@ export class Checkpoints {
   /** Log bytes since the newest BEGIN that earlier sessions wrote. */
   #bytesBefore: number
   #stateReadAt = Number.NEGATIVE_INFINITY
+  /** Compaction was faster than the last attempt: the next one does not rest. */
+  #overtaken = false
   /** Of the newest checkpoint, or of the start: what earlier agents wrote has an age nobody needs to know. */
   #freshAt: number
   #freshRevision: Revision
@@ -179,10 +185,23 @@ export class Checkpoints {
     const startedAt = clock.monotonic()
     const now = clock.now()
     const sum = new StateSum(keys.current.secret)
+    const rests = plan.reason === 'routine' && !this.#overtaken
+    let restMs = 0
     const result = await writeCheckpoint(
       session,
       {
-        page: (revision, after, limit) => readPage(member, range, revision, after, limit),
+        page: async (revision, after, limit) => {
+          if (rests) await pause(clock, restMs, signal)
+          const began = clock.monotonic()
+          try {
+            return await readPage(member, range, revision, after, limit)
+          } catch (e) {
+            if (e instanceof EtcdFailure && e.kind === 'compacted') this.#overtaken = true
+            throw e
+          } finally {
+            restMs = ROUTINE_REST * (clock.monotonic() - began)
+          }
+        },
         item: (held) => egress.item(held, now),
         onHeld: (held) => sum.add(held),
         onRead: (revision) => {
@@ -195,6 +214,7 @@ export class Checkpoints {
       },
       { ...plan, checkpointId: toHex(random.bytes(8)), maxEntryBytes: maxEntryBytes - HEAD_BYTES, signal },
     )
+    this.#overtaken = false
     this.#bytes = result.bytes
     this.#bytesBefore = 0
     this.#stateReadAt = clock.monotonic()
@@ -219,11 +239,11 @@ export class Checkpoints {
 
   /**
    * The checkpoint that `need` calls for, at etcd's head; a policy change is answered at the position itself, where no
-   * event is skipped. Starts over when compaction overtakes the pinned revision.
+   * event is skipped. Starts over when compaction overtakes the pinned revision and `maySkip` allows it.
    */
-  async answer(member: EtcdMember, need: Need, signal: AbortSignal): Promise<Answer> {
+  async answer(member: EtcdMember, need: Need, maySkip: () => boolean, signal: AbortSignal): Promise<Answer> {
     const { clock, random, logger, session } = this.#deps
-    let skips = need.reason !== 'policy'
+    let skips = need.reason !== 'policy' || need.skips === true
     for (let attempt = 0; ; attempt++) {
       const fit = await this.room(member)
       if (!fit.fits) return { kind: 'too-small', neededBytes: fit.neededBytes, maxBytes: fit.maxBytes }
@@ -235,6 +255,7 @@ export class Checkpoints {
         return { kind: 'written', skips }
       } catch (e) {
         if (!(e instanceof EtcdFailure) || e.kind !== 'compacted') throw e
+        if (!maySkip()) return { kind: 'overtaken' }
         skips = true
         logger.warn('compaction overtook the checkpoint', { attempt })
         if (!(await pause(clock, Math.min(100 * 2 ** attempt, 10_000), signal))) return { kind: 'stopped' }

@@ -16,16 +16,28 @@ export type LocalEnd =
   /** A hook stopped the road before a revision; it is read again once the hold is over. */
   | { readonly kind: 'held' }
 
-export type Need = { readonly reason: Exclude<CheckpointReason, 'routine'>; readonly why: string }
+export type Need = {
+  readonly reason: Exclude<CheckpointReason, 'routine'>
+  readonly why: string
+  /** A new policy is answered at the position, so that events follow it without a gap; true: there is a gap as well. */
+  readonly skips?: true
+}
 
-/** A hold released as a resync: nobody is shown what was held. */
-export const LEFT_OUT: Need = { reason: 'gap', why: 'what a hook held is left out' }
+/**
+ * A hold released as a resync: nobody is shown what was held. What policy takes away must not look like a delete, so a
+ * pending change of policy is answered first, at the position, and the gap behind it by a checkpoint of its own.
+ */
+export const leavingOut = (pending: Need | undefined): Need =>
+  pending === undefined || pending.reason === 'gap' ? { reason: 'gap', why: 'what a hook held is left out' } : pending
 
 /** What the log itself calls for before anything new may be appended. */
 export function needOfTail(tail: Tail, configHash: string): Need | undefined {
   if (tail.kind === 'unknown') return { reason: 'epoch', why: `log ${tail.reason}` }
   const { pending, newestCompleteBeginSeq, configHash: written } = tail.last
   if (pending === 'epoch') return { reason: 'epoch', why: 'the epoch was never completed' }
+  // Left as a gap, keys that the new policy takes away would look deleted.
+  if (pending === 'gap' && newestCompleteBeginSeq > 0 && written !== configHash)
+    return { reason: 'policy', why: 'a gap was left open, and configuration or policy changed', skips: true }
   if (pending !== 'none') return { reason: pending, why: 'a checkpoint was left unfinished' }
   if (newestCompleteBeginSeq === 0) return { reason: 'epoch', why: 'the log holds no complete checkpoint' }
   return written === configHash ? undefined : { reason: 'policy', why: 'configuration or policy changed' }

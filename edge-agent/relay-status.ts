@@ -5,7 +5,7 @@
 import type { AgentState, Epoch } from '#protocol/log/entry.ts'
 import type { MemberFacts } from './attach.ts'
 import { knownWatchBugs } from './watch/versions.ts'
-import { REVISION_ZERO, type Revision, revisionDistance } from '#protocol/revision.ts'
+import { maxRevision, REVISION_ZERO, type Revision, revisionDistance } from '#protocol/revision.ts'
 
 export type Phase =
   | 'starting'
@@ -70,6 +70,8 @@ export class RelayStatus {
   deviationAlarm = false
   /** Monotonic ms of the last moment without lag. */
   levelAt: number
+  /** Monotonic ms at which the hook that holds now began to; undefined while none does. */
+  heldSince: number | undefined
   /** It has been where it belongs at least once: only then is the agent ready. */
   settled = false
 
@@ -99,6 +101,17 @@ export class RelayStatus {
     this.etcdVersion = status.version
     this.head = head.revision
     return news ? this.knownBugs : []
+  }
+
+  /** What a hook holds, if anything: etcd is at least there, and what was relayed grows old from then on. */
+  holding(hold: { readonly since: number; readonly revision: Revision } | undefined): void {
+    this.heldSince = hold?.since
+    if (hold !== undefined) this.head = maxRevision(this.head, hold.revision)
+  }
+
+  /** For how long nothing was relayed because a hook holds, whole ms; 0 while none does. */
+  heldMs(now: number): number {
+    return this.phase === 'held' && this.heldSince !== undefined ? Math.round(now - this.heldSince) : 0
   }
 
   /** Revisions etcd is known to be ahead of the log. */

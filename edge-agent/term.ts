@@ -2,7 +2,6 @@
 // Owns: the order of attaching, checkpoints and feeding; back-pressure; bookmarks; when a term is over.
 // Refuses: reading the tail and leadership (relay.ts). A term ends with its session; etcd's trouble never ends it.
 
-import { compareRevisions, REVISION_ZERO } from '#protocol/revision.ts'
 import type { Clock } from '#kit/clock.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Random } from '#kit/random.ts'
@@ -13,14 +12,16 @@ import {
   type AttachOptions,
   type Continuation,
   feedAfter,
+  lineageOf,
   learn,
   type MemberFacts,
   tryOut,
 } from './attach.ts'
+import { Bookmarks } from './bookmarks.ts'
 import { Checkpoints, type CheckpointsOptions, newEpoch } from './checkpoints.ts'
 import { Egress, type Filter } from './egress/decide.ts'
 import { identityOf, type PolicyInForce } from './egress/policy.ts'
-import { causeOf, describeEnd, isRefusal, LEFT_OUT, type LocalEnd, type Need, needAfter, needOfTail } from './ends.ts'
+import { causeOf, describeEnd, isRefusal, leavingOut, type LocalEnd, type Need, needAfter, needOfTail } from './ends.ts'
 import type { Hooks } from './hooks/hooks.ts'
 import { Intake, type IntakeOptions } from './intake.ts'
 import { DigestRing } from './lineage/digest.ts'
@@ -87,12 +88,14 @@ export class Term {
   readonly #intake: Intake
   readonly #checkpoints: Checkpoints
   readonly #upkeep: Upkeep
+  readonly #bookmarks: Bookmarks
   readonly #stop = new AbortController()
   #need: Need | undefined
   #end: TermEnd | undefined
   #feed: Feed | undefined
   #localEnd: LocalEnd | undefined
-  #lastMarkAt = Number.NEGATIVE_INFINITY
+  /** While a hook holds, a change of policy cannot be answered without showing what is held. */
+  #policyWaits = false
   #timer: Disposable | undefined
 
   constructor(options: TermOptions, deps: TermDeps, tail: Tail, policy: PolicyInForce) {
@@ -105,14 +108,13 @@ export class Term {
     this.#trail = new Trail(keys.current.id, keys.current.digest)
     this.#heard = new DigestRing(keys.current.digest)
     this.#need = needOfTail(tail, options.configHash)
-    const known = tail.kind === 'known' ? tail : undefined
-    const newestCompleteBeginSeq = known?.last.newestCompleteBeginSeq ?? 0
+    const newestCompleteBeginSeq = tail.kind === 'known' ? tail.last.newestCompleteBeginSeq : 0
     const maxEntryBytes = entryLimit(hub.maxPayload, tail.info)
     this.#session = new LogSession(
       {
         start: chainStart(tail),
         identity: identityOf(options, policy),
-        epoch: known?.epoch ?? newEpoch(random),
+        epoch: tail.kind === 'known' ? tail.epoch : newEpoch(random),
         newestCompleteBeginSeq,
         window: options.window,
         maxEntryBytes,
@@ -131,6 +133,7 @@ export class Term {
       },
     )
     const shared = { clock, random, logger, hub, status, counters, session: this.#session, egress: this.#egress }
+    this.#bookmarks = new Bookmarks(options.markEveryMs, shared)
     this.#intake = new Intake(options, { ...shared, heard: this.#heard, hooks })
     this.#checkpoints = new Checkpoints(
       { ...options, range, maxEntryBytes, info: tail.info, newestCompleteBeginSeq },
@@ -208,13 +211,17 @@ export class Term {
     }
   }
 
-  /** Nothing is attached and no checkpoint begun while a hook holds: either would show what is being held back. */
+  /** While a hook holds nothing is attached or begun that would show what it holds back: only a change of policy is answered. */
   async #free(): Promise<boolean> {
     const { clock, hooks, status } = this.#deps
     hooks.overtaken(this.#session.acked.revision, this.#session.epoch)
+    status.holding(hooks.hold)
+    const waits = this.#policyWaits || this.#need?.reason !== 'policy' || this.#need.skips === true
+    if (hooks.hold !== undefined && !waits) return !this.#stop.signal.aborted
     if (hooks.hold !== undefined) status.enter('held', clock.monotonic(), hooks.reason)
     if (!(await hooks.free(this.#stop.signal))) return false
-    if (hooks.skipping && this.#need?.reason !== 'epoch') this.#need = LEFT_OUT
+    status.holding(undefined)
+    if (hooks.skipping) this.#need = leavingOut(this.#need)
     return true
   }
 
@@ -236,7 +243,7 @@ export class Term {
   }
 
   async #onMember(member: EtcdMember, facts: MemberFacts): Promise<LocalEnd> {
-    const { clock, status, counters, logger } = this.#deps
+    const { clock, hooks, status, counters, logger } = this.#deps
     let feed: Feed | undefined
     if (this.#need?.reason !== 'epoch') {
       status.enter('proving', clock.monotonic())
@@ -263,13 +270,20 @@ export class Term {
       }
     }
     for (;;) {
+      if (hooks.hold !== undefined && this.#need?.reason !== 'policy') {
+        feed?.stop()
+        this.#localEnd = undefined
+        return { kind: 'held' }
+      }
       if (this.#need !== undefined) {
         feed?.stop()
+        this.#localEnd = undefined
         counters.resync(this.#need.reason)
         this.#trail.identify(facts.head)
         logger.info('a checkpoint is needed', { ...this.#need, position: this.#session.acked.revision })
         if (!(await this.#checkpoint(member, this.#need))) return { kind: 'stopped' }
-        this.#need = undefined
+        this.#need = hooks.skipping ? leavingOut(undefined) : undefined
+        if (this.#need !== undefined || hooks.hold !== undefined) continue
         feed = feedAfter(member, facts, this.#session.proven, this.#attachOptions, this.#attachDeps(member, facts))
         this.#feed = feed
         void feed.start()
@@ -334,12 +348,7 @@ export class Term {
     if (this.#heard.size === 0 && !this.appended && this.#tail.kind === 'known') {
       return { lineage: this.#tail.last.lineage, position: proven }
     }
-    const evidence = this.#trail.evidence()
-    // The state's proof speaks for the position only if nothing was offered after it.
-    const { state } = this.#trail
-    const holds = state !== undefined && compareRevisions(this.#heard.newest ?? REVISION_ZERO, state.revision) <= 0
-    const proofs = [...this.#heard.proofs(), ...(holds ? [state] : [])]
-    return { lineage: { ...evidence, proofs }, position: proven }
+    return { lineage: lineageOf(this.#trail, this.#heard), position: proven }
   }
 
   #seed({ reproduced, unchangedTo, state }: Attached): void {
@@ -360,38 +369,30 @@ export class Term {
 
   /** False when the hub has no room for it; the term is over then. */
   async #checkpoint(member: EtcdMember, need: Need): Promise<boolean> {
-    const { clock, status } = this.#deps
+    const { clock, hooks, status } = this.#deps
     status.enter('checkpoint', clock.monotonic(), need.why)
     status.checkpointReason = need.reason
     // What was offered is complete and proven: it goes out before the checkpoint that replaces what follows.
     await this.#session.settled()
-    const answer = await this.#checkpoints.answer(member, need, this.#stop.signal)
+    const answer = await this.#checkpoints.answer(member, need, () => hooks.hold === undefined, this.#stop.signal)
     if (answer.kind === 'too-small') this.end(answer)
+    if (answer.kind === 'overtaken') this.#policyWaits = true
     if (answer.kind !== 'written') return false
     await this.#session.settled()
     if (answer.skips) {
       this.#heard.clear()
       this.#intake.forget()
-      this.#deps.hooks.skipped()
+      hooks.skipped()
     }
     return true
   }
 
   #tick(): void {
     if (this.#stop.signal.aborted) return
-    const { clock, hub, status } = this.#deps
+    const { clock, status } = this.#deps
     const now = clock.monotonic()
-    const { acked, proven } = this.#session
     this.#session.tick()
-    status.position = acked.revision
-    status.seq = acked.seq
-    status.epoch = this.#session.epoch
-    status.newestCompleteBeginSeq = this.#session.newestCompleteBeginSeq
-    if (now - this.#lastMarkAt >= this.#options.markEveryMs) {
-      this.#lastMarkAt = now
-      const mark = this.#session.mark(status.agentState(now, proven), status.lag(proven))
-      if (mark !== undefined) hub.publishMark(mark)
-    }
+    this.#bookmarks.tick(now)
     if (status.phase === 'live') this.#upkeep.tick(now)
     if (status.phase === 'held') this.#upkeep.tickHeld(now)
     this.#timer = clock.setTimeout(() => this.#tick(), TICK_MS)

@@ -331,7 +331,7 @@ export class Follower implements AsyncDisposable {
   #prove(mark: Mark): boolean {
     const { view, clock } = this.#deps
     if (!PROVING.has(mark.state)) return false
-    const demand = view.prove(mark.provenRevision, clock.monotonic())
+    const demand = view.prove(mark.provenRevision, clock.monotonic(), mark.ageMs)
     return demand !== undefined && this.#obey(demand)
   }
 

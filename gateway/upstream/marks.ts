@@ -26,7 +26,7 @@ export function decodeMark(data: Uint8Array): Mark | undefined {
     return undefined
   }
   if (typeof value !== 'object' || value === null) return undefined
-  const { v, agentId, epoch, provenRevision, seq, entryId, configHash, policyRevision, state, lag, atMs } =
+  const { v, agentId, epoch, provenRevision, seq, entryId, configHash, policyRevision, state, lag, atMs, ageMs } =
     value as Record<string, unknown>
   const fits =
     v === 1 &&
@@ -40,7 +40,8 @@ export function decodeMark(data: Uint8Array): Mark | undefined {
     (policyRevision === undefined || typeof policyRevision === 'string') &&
     STATES.has(state) &&
     typeof lag === 'number' &&
-    typeof atMs === 'number'
+    typeof atMs === 'number' &&
+    (ageMs === undefined || (Number.isSafeInteger(ageMs) && (ageMs as number) >= 0))
   return fits ? (value as Mark) : undefined
 }
 

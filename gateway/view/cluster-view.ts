@@ -153,9 +153,9 @@ export class ClusterView implements ClusterSource {
     return demand
   }
 
-  /** An accepted bookmark: proof at `now` of everything up to `revision`. */
-  prove(revision: Revision, now: number): Demand | undefined {
-    this.#provenAt = now
+  /** An accepted bookmark: proof of everything up to `revision`, `ageMs` old when it comes at `now`. */
+  prove(revision: Revision, now: number, ageMs = 0): Demand | undefined {
+    this.#provenAt = now - ageMs
     this.#heardAt = now
     const demand = this.#core.prove(revision)
     this.refresh()

@@ -41,9 +41,11 @@ export function clusterState(facts: StatusFacts, limits: StatusLimits, now: numb
   if (facts.agent === 'unreachable' || facts.agent === 'refused') return 'unreachable'
   if (facts.resyncing || facts.agent === 'resyncing') return 'resyncing'
   const age = facts.provenAt === undefined ? Number.POSITIVE_INFINITY : now - facts.provenAt
+  // It speaks, and says itself that it has not come further: a hook may hold it for long.
+  if (facts.agent === 'lagging' && facts.provenAt !== undefined) return 'lagging'
   if (age > limits.unreachableAfterMs) return 'unreachable'
   if (age > limits.lagAfterMs || facts.behind) return 'lagging'
-  if (facts.agent === 'lagging' || facts.agent === 'hub-too-small') return 'lagging'
+  if (facts.agent === 'hub-too-small') return 'lagging'
   const quiet = facts.eventAt === undefined || now - facts.eventAt > limits.idleAfterMs
   return quiet ? 'idle-proved' : 'live'
 }

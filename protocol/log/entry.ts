@@ -151,4 +151,9 @@ export type Mark = {
   /** Revisions the agent knows of at etcd's head and has not yet appended. */
   readonly lag: number
   readonly atMs: number
+  /**
+   * For how long the agent has not looked behind `provenRevision`, ms: while a hook holds nothing is watched, and the
+   * proof grows old however often it is told. Absent: it is as new as the bookmark.
+   */
+  readonly ageMs?: number
 }

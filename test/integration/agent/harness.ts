@@ -18,7 +18,7 @@ import { reservePort } from '#test/support/ports.ts'
 export const CLUSTER = 'sz-edge-1'
 const MAIN = fileURLToPath(new URL('../../../edge-agent/main.ts', import.meta.url))
 
-const OPEN_POLICY = `
+export const OPEN_POLICY = `
 apiVersion: watch-policy/v1
 kind: RegionPolicy
 metadata: { name: open, owner: tests }
@@ -49,6 +49,8 @@ export type AgentStatus = {
 export interface Agent extends AsyncDisposable {
   readonly process: RunningProcess
   readonly adminUrl: string
+  /** The one document of its bundle. */
+  readonly policyFile: string
   status(): Promise<AgentStatus | undefined>
   /** Polls the status until it satisfies; fails with the last one seen. */
   until(
@@ -81,7 +83,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { port } = stack.use(await reservePort())
   const policies = join(dir, 'policies')
   await mkdir(policies)
-  await writeFile(join(policies, 'sz.yaml'), options.policy ?? OPEN_POLICY)
+  const policyFile = join(policies, 'sz.yaml')
+  await writeFile(policyFile, options.policy ?? OPEN_POLICY)
   const etcd = typeof options.etcd === 'string' ? options.etcd : options.etcd.join(',')
   const flags = {
     cluster: CLUSTER,
@@ -125,6 +128,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       return current
     },
     adminUrl,
+    policyFile,
     status,
     until: async (what, test, timeoutMs = 20_000, signal) => {
       const deadline = performance.now() + timeoutMs

@@ -26,7 +26,9 @@ test('a well-formed bookmark is read, and one with any field missing or wrong is
     const { [field as keyof typeof mark]: _, ...rest } = mark
     assert.equal(decodeMark(encode(rest)), undefined, field)
   }
+  assert.equal(decodeMark(encode({ ...mark, ageMs: 9_000 }))?.ageMs, 9_000, 'of a held log')
   const wrong = {
+    ageMs: -1,
     v: 2,
     agentId: 3,
     epoch: 'E'.repeat(16),

@@ -27,6 +27,8 @@ const table: readonly (readonly [string, Partial<StatusFacts>, ClusterState])[] 
   ['never any proof', { provenAt: undefined }, 'unreachable'],
   ['a backlog in the log', { behind: true }, 'lagging'],
   ['the agent lags', { agent: 'lagging' }, 'lagging'],
+  ['the agent says that it holds, for long', { agent: 'lagging', provenAt: NOW - 900_000 }, 'lagging'],
+  ['the agent lags and was never proven', { agent: 'lagging', provenAt: undefined }, 'unreachable'],
   ['the hub is too small for its checkpoint', { agent: 'hub-too-small' }, 'lagging'],
   ['the agent has lost etcd', { agent: 'unreachable' }, 'unreachable'],
   ['the agent was refused by etcd', { agent: 'refused' }, 'unreachable'],
