@@ -18,6 +18,16 @@ export async function readFiles(path: string): Promise<BundleFiles> {
   return files.value
 }
 
+/** A file named by an option; a usage error when it cannot be read. */
+export function readOption(io: Terminal, option: string, path: string): string {
+  try {
+    return io.readFile(path)
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : 'unknown reason'
+    throw new CliError(Exit.Usage, `${option}: ${path} cannot be read (${code})`, 'name a file that is there')
+  }
+}
+
 export type OpenOptions = {
   readonly keys?: string | undefined
   readonly publicKey?: string | undefined
@@ -36,7 +46,8 @@ export async function openForCommand(
       : options.testKeys === false
         ? policyDeps(emptyKeyring())
         : testDeps()
-  const publicKey = options.publicKey === undefined ? undefined : readPublicKey(io.readFile(options.publicKey))
+  const publicKey =
+    options.publicKey === undefined ? undefined : readPublicKey(readOption(io, '--public-key', options.publicKey))
   const files = await readFiles(path)
   const opened = openFiles(files, { deps, publicKey, selfTest: false })
   if (!opened.ok) throw refused(path, opened.error)

@@ -10,7 +10,7 @@ import { manifestFor, openFiles } from '#policies/node/open-bundle.ts'
 import { readPrivateKey, signManifest } from '#policies/node/signature.ts'
 import { CliError, Exit, type ExitCode } from '../failure.ts'
 import { note, type Terminal } from '../terminal.ts'
-import { bundleLine, readFiles, refused } from './bundle-input.ts'
+import { bundleLine, readFiles, readOption, refused } from './bundle-input.ts'
 
 /** Of nats-server. */
 const DEFAULT_MAX_PAYLOAD = 1024 * 1024
@@ -43,7 +43,7 @@ export async function bundle(path: string, options: BundleOptions, io: Terminal)
 
 /** Signs what the manifest says, after making sure that the files still are what it says. */
 export async function signBundle(path: string, options: SignOptions, io: Terminal): Promise<ExitCode> {
-  const key = readPrivateKey(io.readFile(options.key))
+  const key = readPrivateKey(readOption(io, '--key', options.key))
   const files = await readFiles(path)
   if (files.manifest === undefined)
     throw new CliError(

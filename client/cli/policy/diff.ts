@@ -12,7 +12,7 @@ import { CliError, Exit, type ExitCode } from '../failure.ts'
 import { printable } from '../printable.ts'
 import { table } from '../table.ts'
 import type { Terminal } from '../terminal.ts'
-import { openForCommand } from './bundle-input.ts'
+import { openForCommand, readOption } from './bundle-input.ts'
 
 export type DiffOptions = {
   readonly events?: string
@@ -32,7 +32,7 @@ export async function diff(before: string, after: string, options: DiffOptions, 
     if (options.hub === undefined)
       throw new CliError(Exit.Usage, '--events needs --hub', 'say in which region the hub stands')
     replayed = replay(
-      recordedEvents(io.readFile(options.events), options.events, Date.now()),
+      recordedEvents(readOption(io, '--events', options.events), options.events, Date.now()),
       old,
       candidate,
       options.hub,
@@ -42,7 +42,7 @@ export async function diff(before: string, after: string, options: DiffOptions, 
   const resting =
     options.decisions === undefined
       ? undefined
-      : affectedDecisions(decisions(io.readFile(options.decisions), options.decisions), changes)
+      : affectedDecisions(decisions(readOption(io, '--decisions', options.decisions), options.decisions), changes)
   if (options.json === true)
     await io.out.write(
       `${JSON.stringify({ before: old.revision, after: candidate.revision, rules: resting ?? changes, replay: replayed })}\n`,

@@ -11,8 +11,8 @@ import type { Decision, PolicyBundle, PolicyEvent, Subscriber } from '#policies/
 import { CliError, Exit, type ExitCode } from '../failure.ts'
 import { printable } from '../printable.ts'
 import { table } from '../table.ts'
-import { painter, type Terminal } from '../terminal.ts'
-import { instant, openForCommand } from './bundle-input.ts'
+import { note, painter, type Terminal } from '../terminal.ts'
+import { instant, openForCommand, readOption } from './bundle-input.ts'
 
 export type ExplainOptions = {
   readonly source: string
@@ -45,6 +45,8 @@ export async function explain(path: string, options: ExplainOptions, io: Termina
   const now = instant(options.at, Date.now())
   const { bundle } = await openForCommand(path, options, io)
   const event = eventOf(options, io)
+  if (!bundle.regions.includes(options.source))
+    await note(io, `no document speaks for ${options.source}, only for ${bundle.regions.join(', ')}`)
   const stages = [atAgent(bundle, options, event, now)]
   const left = stages[0]?.decision
   if (options.to !== undefined && left !== undefined && left.effect !== 'deny')
@@ -59,7 +61,7 @@ export async function explain(path: string, options: ExplainOptions, io: Termina
 }
 
 function eventOf(options: ExplainOptions, io: Terminal): PolicyEvent {
-  const text = options.valueFile === undefined ? options.value : io.readFile(options.valueFile)
+  const text = options.valueFile === undefined ? options.value : readOption(io, '--value-file', options.valueFile)
   if (options.op === 'put' && text === undefined)
     throw new CliError(Exit.Usage, 'a put has a value', 'add --value or --value-file')
   const encoder = new TextEncoder()

@@ -227,6 +227,22 @@ test('bundle and sign: sealed only when the tests pass, then verified', async ()
   assert.match(refused.text, /fails on effect/)
 })
 
+test('what is not there is named with its option, and a region nobody speaks for is said', async () => {
+  const missing = join(dir, 'missing')
+  for (const args of [
+    ['sign', policies, '--key', missing],
+    ['check', policies, '--public-key', missing],
+    ['diff', policies, policies, '--hub', 'sz', '--events', missing],
+    ['explain', policies, '--source', 'sz', '--hub', 'sz', '--key', '/a', '--value-file', missing],
+  ]) {
+    const { exit, text } = await run(...args)
+    assert.equal(exit, 2, text)
+    assert.match(text, /--[a-z-]+: .* cannot be read \(ENOENT\)/)
+  }
+  const nobody = await run('explain', policies, '--source', 'xx', '--hub', 'sz', '--key', '/a', '--value', '1')
+  assert.match(nobody.text, /no document speaks for xx, only for gz, hk, mo, sz/)
+})
+
 test('check --canary-of warns of rates that a canary would lift', async () => {
   const limited = variant('limited', 'regions/sz.yaml', (text) => `${text}    - { events: 9000/s }\n`)
   assert.equal((await run('check', limited, '--canary-of', limited, '--strict')).exit, 0)

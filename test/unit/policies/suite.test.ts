@@ -256,6 +256,11 @@ test('the guide’s documents load and its tests pass', async () => {
   assert.ok(parsed.ok, JSON.stringify(parsed))
   const [result] = runSuites({ ...bundle, suites: [{ path: 'guide', suite: parsed.value }] })
   assert.ok(result !== undefined && suitePassed(result), JSON.stringify(result))
+  // Who follows the guide to its end has nothing left uncovered.
+  assert.deepEqual(
+    result.coverage.filter(({ allow: lets, deny: stops }) => !lets || !stops),
+    [],
+  )
 })
 
 test('lint: rates that a canary would lift', () => {
