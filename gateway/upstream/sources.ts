@@ -38,8 +38,8 @@ export const DEFAULT_VIEW_BOUNDS: ViewBounds = {
 export const DEFAULT_REPLAYS = 256
 /** With those that stalled and lost their slot to others, per slot: each holds its chunk and one entry of the log. */
 const OPEN_PER_WORKING = 4
-/** A reader that pulls nothing for so long stalls. */
-const REST_MS = 250
+/** A reader that pulls nothing for so long stalls: longer than a distant one takes to read what is in flight. */
+const REST_MS = 1_000
 
 export type SourcesOptions = {
   readonly link: NatsLink

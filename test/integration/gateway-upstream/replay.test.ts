@@ -160,7 +160,7 @@ test('I8: replays beyond the bound are refused at once; a finished one makes roo
   // Neither pulls: the one that has rested longest gives way.
   const third = source.replay(position, stop.signal)[Symbol.asyncIterator]()
   assert.equal((await third.next()).value?.revision, '2')
-  await sleep(1_000)
+  await sleep(1_200)
   assert.deepEqual(await replay(source, position), seen)
   assert.equal((await open[1]?.next())?.value?.revision, '3')
   assert.equal((await third.next()).value?.revision, '3')
