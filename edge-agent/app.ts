@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { Clock } from '#kit/clock.ts'
 import { breakerOptions, natsOptions } from '#kit/config/sections.ts'
-import { DeltawatchError, errorMessage } from '#kit/errors.ts'
+import { DeltawatchError } from '#kit/errors.ts'
 import type { Lifecycle } from '#kit/lifecycle.ts'
 import type { Logger } from '#kit/logger.ts'
 import type { Metrics } from '#kit/metrics.ts'
@@ -26,8 +26,10 @@ import { type LineageKeys, lineageKeys } from './lineage/key.ts'
 import { Relay } from './relay.ts'
 import { type AgentMetrics, bindCounters, declareAgentMetrics } from './relay-metrics.ts'
 import { RelayStatus } from './relay-status.ts'
+import { reloadAgent } from './reload.ts'
 import { connectPolicy, guardEtcd, guardHub, logPolicies } from './resilience.ts'
 import { scopeOf } from './scope.ts'
+import { HubAccess } from './uplink/access.ts'
 import { shareHub, type SharedHub } from './uplink/connection.ts'
 import { createLogStream } from './uplink/create-stream.ts'
 import { EntryTracer } from './uplink/entry-trace.ts'
@@ -53,6 +55,7 @@ export type RunningLog = {
   readonly relay: Relay
   readonly hub: HubLog
   readonly access: EtcdAccess
+  readonly endpoints: Endpoints
   readonly hooks: Hooks
 }
 
@@ -90,8 +93,9 @@ export async function startApp(config: AgentConfig, deps: AppDeps): Promise<App>
     onStateChange: (policy, state) => logger.warn('circuit breaker', { policy, state }),
   })
   const redial = connectPolicy(resilience, breakerOptions(config.breaker), config.nats.connectTimeout)
+  const hubAccess = new HubAccess(natsOptions(config.nats, { name: `deltawatch-agent ${config.cluster}`, inboxPrefix }))
   const link = await lifecycle.start('nats', () =>
-    openNats(natsOptions(config.nats, { name: `deltawatch-agent ${config.cluster}`, inboxPrefix }), {
+    openNats(hubAccess.options, {
       logger,
       clock,
       random,
@@ -122,35 +126,9 @@ export async function startApp(config: AgentConfig, deps: AppDeps): Promise<App>
     logs.push(running)
     await lifecycle.start(`relay ${log.cluster}`, () => startRelay(running.relay))
   }
-  return { logs, policies, keys, resilience, reload: (next) => reload(next, policies, logs, logger) }
-}
-
-/** Policy first, then each log's credentials; one that is refused keeps what it had and does not stop the others. */
-async function reload(
-  config: AgentConfig,
-  policies: BundleHolder,
-  logs: readonly RunningLog[],
-  logger: Logger,
-): Promise<void> {
-  const refused: unknown[] = []
-  const attempt = async (what: () => Promise<void>): Promise<void> => {
-    try {
-      await what()
-    } catch (e) {
-      refused.push(e)
-    }
-  }
-  await attempt(() => policies.reload())
-  for (const { cluster, access, relay } of logs) {
-    const next = logsOf(config).find((log) => log.cluster === cluster)
-    if (next === undefined) continue
-    await attempt(async () => {
-      const outcome = await access.reload(next.etcd, () => relay.renew())
-      if (outcome === 'changed') logger.info('etcd credentials taken up', { cluster })
-    })
-  }
-  if (refused.length === 1) throw refused[0]
-  if (refused.length > 1) throw new AggregateError(refused, refused.map(errorMessage).join('; '))
+  const reload = (next: AgentConfig): Promise<void> =>
+    reloadAgent(config, next, { logger, policies, hub: hubAccess, link, logs })
+  return { logs, policies, keys, resilience, reload }
 }
 
 function startRelay(relay: Relay): AsyncDisposable {
@@ -195,6 +173,11 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
   const hub = guardHub(withCreation(opened, config, deps.hub, cluster, logger), rules.hubRead, rules.hubAppend)
   const destination = new Destination(config.hubRegion)
   const access = new EtcdAccess(log.etcd)
+  const endpoints = new Endpoints(log.etcd.endpoints, {
+    baseMs: watch.backoff.base,
+    capMs: watch.backoff.cap,
+    stableMs: watch.stableAfter,
+  })
   const connect = deps.connect ?? connectEtcd
   const counters = bindCounters(agentMetrics, cluster, logger, clock)
   const range = { from: scope.from, to: scope.to }
@@ -243,11 +226,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
       hub,
       policy: deps.policies.sourceFor(cluster, log.region, destination),
       destination,
-      endpoints: new Endpoints(log.etcd.endpoints, {
-        baseMs: watch.backoff.base,
-        capMs: watch.backoff.cap,
-        stableMs: watch.stableAfter,
-      }),
+      endpoints,
       appendPolicy: rules.hubAppend,
       connect: (endpoint) => {
         const member = connect({
@@ -268,7 +247,7 @@ function openLog(log: LogConfig, config: AgentConfig, deps: LogDeps): RunningLog
   )
   readGauges(agentMetrics, cluster, relay, status, clock)
   agentMetrics.holding.with({ cluster }).read(() => (hooks.hold?.action === 'hold' ? 1 : 0))
-  return { cluster, status, relay, hub, access, hooks }
+  return { cluster, status, relay, hub, access, endpoints, hooks }
 }
 
 /** In development the first look at a missing stream creates it. */

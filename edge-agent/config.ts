@@ -27,7 +27,7 @@ const etcdFields = {
   user: z.string().optional().describe('user name; read permission on the range suffices'),
   password: secret()
     .optional()
-    .describe('password of the user; this, the user and the files below are read anew at SIGHUP'),
+    .describe('password of the user; this, the user, the endpoints and the files below are read anew at SIGHUP'),
   caFile: z.string().optional().describe('PEM file of the authorities that may sign the members'),
   certFile: z.string().optional().describe('PEM file of the client certificate'),
   keyFile: z.string().optional().describe('PEM file of the key of the client certificate'),

@@ -77,8 +77,8 @@ export class Relay {
     return this.#term
   }
 
-  /** Moves over to the etcd credentials now in force; rejects when they do not serve. */
-  renew = async (): Promise<void> => (this.#deps.status.phase === 'live' ? this.#term?.renew() : undefined)
+  /** Moves over to the etcd credentials and endpoints now in force; rejects when they do not serve. */
+  renew = async (): Promise<void> => this.#term?.renew()
 
   /** Resolves after the signal aborts and everything is closed. */
   async run(signal: AbortSignal): Promise<void> {

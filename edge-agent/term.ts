@@ -19,9 +19,10 @@ import {
 } from './attach.ts'
 import { Bookmarks } from './bookmarks.ts'
 import { Checkpoints, type CheckpointsOptions, newEpoch } from './checkpoints.ts'
+import { reportEnd } from './detached.ts'
 import { Egress, type Filter } from './egress/decide.ts'
 import { identityOf, type PolicyInForce } from './egress/policy.ts'
-import { causeOf, describeEnd, isRefusal, leavingOut, type LocalEnd, type Need, needAfter, needOfTail } from './ends.ts'
+import { isRefusal, leavingOut, type LocalEnd, type Need, needAfter, needOfTail } from './ends.ts'
 import type { Hooks } from './hooks/hooks.ts'
 import { Intake, type IntakeOptions } from './intake.ts'
 import { DigestRing } from './lineage/digest.ts'
@@ -96,6 +97,8 @@ export class Term {
   #localEnd: LocalEnd | undefined
   /** While a hook holds, a change of policy cannot be answered without showing what is held. */
   #policyWaits = false
+  /** Aborted: a reload has replaced what the connection was opened with. */
+  #renewed = new AbortController()
   #timer: Disposable | undefined
 
   constructor(options: TermOptions, deps: TermDeps, tail: Tail, policy: PolicyInForce) {
@@ -171,9 +174,13 @@ export class Term {
     this.#stop.abort()
   }
 
-  /** Begins the watch anew with the credentials now in force, once they have served; rejects, with all as it was. */
-  renew = (): Promise<void> =>
-    tryOut(this.#deps.connect, this.#deps.status.endpoint, this.#options.attach.range).then(() => this.#feed?.stop())
+  /** Moves over to what a reload put in force: while live once it has served (else rejects, all as it was), or at once. */
+  renew = async (): Promise<void> => {
+    const { connect, endpoints, status } = this.#deps
+    if (status.phase === 'live') await tryOut(connect, endpoints.from(status.endpoint), this.#options.attach.range)
+    this.#renewed.abort()
+    if (status.phase === 'live') this.#feed?.stop()
+  }
 
   async run(signal: AbortSignal): Promise<TermEnd> {
     const onAbort = (): void => this.end({ kind: 'closed' })
@@ -198,14 +205,16 @@ export class Term {
     while (!this.#stop.signal.aborted) {
       if (!(await this.#free())) return
       const { endpoint, waitMs } = endpoints.next(() => random.next())
-      if (!(await pause(clock, waitMs, this.#stop.signal))) return
-      const startedAt = clock.monotonic()
+      const waited = await pause(clock, waitMs, AbortSignal.any([this.#stop.signal, this.#renewed.signal]))
+      this.#renewed = new AbortController()
+      if (!waited) continue
       counters.attaching(endpoint)
+      const startedAt = clock.monotonic()
       const end = await this.#onEndpoint(endpoint)
       if (end === undefined || this.#stop.signal.aborted) return
       if (end.kind === 'held' || end.kind === 'stopped') continue
       const livedMs = clock.monotonic() - startedAt
-      this.#report(endpoint, end, livedMs)
+      reportEnd(this.#deps, endpoint, end, livedMs)
       // A refusal is answered by a fresh token once, at the same member; a second one in a row is real.
       endpoints.ended(livedMs, isRefusal(end) && endpoints.failures === 0)
     }
@@ -247,13 +256,8 @@ export class Term {
     let feed: Feed | undefined
     if (this.#need?.reason !== 'epoch') {
       status.enter('proving', clock.monotonic())
-      const verdict = await attach(
-        member,
-        facts,
-        this.#continuation(),
-        this.#attachOptions,
-        this.#attachDeps(member, facts),
-      )
+      const deps = this.#attachDeps(member, facts)
+      const verdict = await attach(member, facts, this.#continuation(), this.#attachOptions, deps)
       switch (verdict.kind) {
         case 'attached':
           ;({ feed } = verdict)
@@ -290,6 +294,7 @@ export class Term {
       }
       // Without a need there is an attached feed, and with one there is a new one.
       if (feed === undefined) return { kind: 'stopped' }
+      if (this.#renewed.signal.aborted) feed.stop()
       this.#ease()
       status.enter('live', clock.monotonic())
       const end = await this.#untilEnd(feed)
@@ -357,14 +362,6 @@ export class Term {
     this.#trail.reset(reproduced)
     for (const one of reproduced) this.#heard.push({ ...one, source: undefined })
     if (state !== undefined) this.#trail.stateAt(unchangedTo, state)
-  }
-
-  #report(endpoint: string, end: LocalEnd, livedMs: number): void {
-    const { clock, status, counters, logger } = this.#deps
-    const { phase, reason } = describeEnd(end)
-    counters.detached(causeOf(end))
-    if (!status.enter(phase, clock.monotonic(), reason)) return
-    logger.warn('etcd detached', { endpoint, phase, reason, livedMs: Math.round(livedMs) })
   }
 
   /** False when the hub has no room for it; the term is over then. */

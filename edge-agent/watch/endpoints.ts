@@ -16,7 +16,7 @@ export type Attempt = { readonly endpoint: string; readonly waitMs: number }
 export class Endpoints {
   /** How the next watch is asked for, by how the last one ended. */
   readonly framing = new Framing()
-  readonly #urls: readonly string[]
+  #urls: readonly string[]
   readonly #options: EndpointsOptions
   #next = 0
   #failures = 0
@@ -34,6 +34,13 @@ export class Endpoints {
     return this.#urls
   }
 
+  /** After a reload: the next attempt is a first one, at once. */
+  replace(urls: readonly string[]): void {
+    if (urls.join() !== this.#urls.join()) this.#next = 0
+    this.#urls = urls
+    this.#failures = 0
+  }
+
   /** The attempt to make now. The first failure moves on at once, later ones wait up to the cap. */
   next(random: () => number): Attempt {
     const endpoint = this.#urls[this.#next % this.#urls.length] as string
@@ -49,6 +56,11 @@ export class Endpoints {
     if (livedMs >= this.#options.stableMs) this.#failures = 0
     this.#failures++
     if (!sameAgain) this.#next = (this.#next + 1) % this.#urls.length
+  }
+
+  /** `endpoint` while it is one of these; else the one that comes next. */
+  from(endpoint: string): string {
+    return this.#urls.includes(endpoint) ? endpoint : (this.#urls[this.#next % this.#urls.length] as string)
   }
 
   /** Another endpoint than the one in use, to ask for a second opinion; the same one when there is no other. */

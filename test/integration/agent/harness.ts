@@ -66,7 +66,8 @@ export interface Agent extends AsyncDisposable {
 }
 
 export type AgentOptions = {
-  readonly etcd: readonly string[] | string
+  /** Null leaves it to a configuration file. */
+  readonly etcd: readonly string[] | string | null
   readonly nats: string
   readonly flags?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
@@ -85,11 +86,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   await mkdir(policies)
   const policyFile = join(policies, 'sz.yaml')
   await writeFile(policyFile, options.policy ?? OPEN_POLICY)
-  const etcd = typeof options.etcd === 'string' ? options.etcd : options.etcd.join(',')
+  const etcd = options.etcd === null ? {} : { etcd: [options.etcd].flat().join(',') }
   const flags = {
     cluster: CLUSTER,
     region: 'sz',
-    etcd,
+    ...etcd,
     nats: options.nats,
     prefix: options.prefix ?? '/',
     policies,
