@@ -165,6 +165,7 @@ export class ClusterHub implements Disposable {
     for (const feed of this.feeds) {
       // What was gathered belongs to the old continuity and is still true of it.
       this.#deps.fanout.flush(feed)
+      feed.deps.chunks.forget(feed)
       feed.restart()
       this.#survey(feed)
       const to = feed.head

@@ -27,7 +27,7 @@ export class SnapshotChunks {
   readonly #maxCount: number
   readonly #byOwner = new Map<object, Map<string, SnapshotChunk>>()
   /** Oldest first; never long enough for shifting to cost. */
-  readonly #queue: Kept[] = []
+  #queue: Kept[] = []
   #bytes = 0
 
   constructor(maxBytes: number, maxCount = 256) {
@@ -64,6 +64,13 @@ export class SnapshotChunks {
       if (Math.abs(now - oldest.keptAt) < SHARED_MS) return
       this.#drop()
     }
+  }
+
+  /** Continuity ended: a class that stands at what it may know of may stand at the same position in another state. */
+  forget(owner: object): void {
+    if (!this.#byOwner.delete(owner)) return
+    for (const kept of this.#queue) if (kept.owner === owner) this.#bytes -= kept.bytes
+    this.#queue = this.#queue.filter((kept) => kept.owner !== owner)
   }
 
   #drop(): void {

@@ -64,6 +64,21 @@ test('chunks leave the memory within a second and a quarter although nobody asks
   assert.equal(chunks.bytes, 0)
 })
 
+test('a checkpoint that takes a key away leaves no chunk that shows it, though the class stands where it stood', async () => {
+  const source = new CountedSource()
+  using rig = new Rig(new FakeSources(source), policyOf({ hideActivity: true, hidden: ['/k/h'] }))
+  source.commit({ put: '/k/a', value: 'a' }, { put: '/k/b', value: 'b' })
+  const before = begin(rig)
+  await rig.run()
+  assert.deepEqual(items(before), ['/k/a', '/k/b'])
+  // What stays is as old as before, so the newest revision the class may know of is the same.
+  source.reset('policy', [{ leave: '/k/a' }, { put: '/k/hidden', value: 'h' }], { differences: false })
+  const after = begin(rig)
+  await rig.run()
+  assert.deepEqual(items(before), ['/k/b'])
+  assert.deepEqual(items(after), ['/k/b'])
+})
+
 const at = { epoch: '00000000000000aa', revision: '5' } as Position
 const chunk = (bytes: number) => ({ bytes: Buffer.alloc(bytes), after: 'x' as Key, done: true })
 
