@@ -19,9 +19,10 @@ import type { Trail } from './lineage/trail.ts'
 import { pause } from './pause.ts'
 import type { RelayCounters } from './relay-metrics.ts'
 import type { RelayStatus } from './relay-status.ts'
-import { type CheckpointResult, ITEMS_BYTES, writeCheckpoint } from './uplink/checkpoint.ts'
+import { type CheckpointResult, ITEMS_BYTES, type ReadPage, writeCheckpoint } from './uplink/checkpoint.ts'
 import { HEAD_BYTES } from './uplink/composer.ts'
 import type { HubLog, StreamInfo } from './uplink/ports.ts'
+import { unhurried } from './uplink/unhurried.ts'
 import { bytesSince, checkpointDue, estimateCheckpoint, type Fit, fits } from './uplink/retention.ts'
 import type { LogSession } from './uplink/session.ts'
 import { EtcdFailure, type EtcdMember, type KeyRange } from './watch/etcd.ts'
@@ -63,8 +64,6 @@ export type Answer =
 
 export const newEpoch = (random: Random): Epoch => toHex(random.bytes(8)) as Epoch
 
-/** A routine checkpoint is in no hurry: it rests this many times as long as each page took, and live events have the CPU. */
-const ROUTINE_REST = 1
 /** Sampled keys of an estimate, before a checkpoint has been counted. */
 const SAMPLE = 32
 const ITEM_OVERHEAD = 72
@@ -185,23 +184,18 @@ export class Checkpoints {
     const startedAt = clock.monotonic()
     const now = clock.now()
     const sum = new StateSum(keys.current.secret)
-    const rests = plan.reason === 'routine' && !this.#overtaken
-    let restMs = 0
+    const page: ReadPage = async (revision, after, limit) => {
+      try {
+        return await readPage(member, range, revision, after, limit)
+      } catch (e) {
+        if (e instanceof EtcdFailure && e.kind === 'compacted') this.#overtaken = true
+        throw e
+      }
+    }
     const result = await writeCheckpoint(
       session,
       {
-        page: async (revision, after, limit) => {
-          if (rests) await pause(clock, restMs, signal)
-          const began = clock.monotonic()
-          try {
-            return await readPage(member, range, revision, after, limit)
-          } catch (e) {
-            if (e instanceof EtcdFailure && e.kind === 'compacted') this.#overtaken = true
-            throw e
-          } finally {
-            restMs = ROUTINE_REST * (clock.monotonic() - began)
-          }
-        },
+        page: plan.reason === 'routine' && !this.#overtaken ? unhurried(page, clock, signal) : page,
         item: (held) => egress.item(held, now),
         onHeld: (held) => sum.add(held),
         onRead: (revision) => {

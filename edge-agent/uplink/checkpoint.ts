@@ -46,11 +46,15 @@ export type CheckpointSource = {
   readonly onRead: (revision: Revision) => void
 }
 
-/** Small enough that a live entry never waits long behind it. */
+/** Item bytes of one entry while nothing live may come between. */
 export const ITEMS_BYTES = 512 * 1024
+/** Of a routine checkpoint: small enough that live entries, which take turns with these, do not wait for their bytes. */
+const ROUTINE_ITEMS_BYTES = 128 * 1024
 /** Keys per page: the page's bytes are only known once it is read, so the count starts low and follows what it sees. */
 export const PAGE_FIRST = 32
 const PAGE_MOST = 512
+/** Reading a page occupies etcd and this process in one piece: live events wait for that piece. */
+const ROUTINE_PAGE_MOST = 128
 const ITEM_OVERHEAD = 72
 /** The rule id an item carries when its value exceeds what one entry may hold. */
 export const OVERSIZE = 'dw:oversize'
@@ -61,7 +65,8 @@ export async function writeCheckpoint(
   plan: CheckpointPlan,
 ): Promise<CheckpointResult> {
   const { checkpointId, pinned, reason, signal } = plan
-  const target = Math.min(ITEMS_BYTES, plan.maxEntryBytes)
+  const most = reason === 'routine' ? ROUTINE_PAGE_MOST : PAGE_MOST
+  const target = Math.min(reason === 'routine' ? ROUTINE_ITEMS_BYTES : ITEMS_BYTES, plan.maxEntryBytes)
   const hash = createHash('sha256')
   let batch: SnapshotRecord[] = []
   let batchBytes = 0
@@ -110,7 +115,7 @@ export async function writeCheckpoint(
     const last = page.items.at(-1)
     if (!page.more || last === undefined) break
     after = last.key
-    limit = nextLimit(limit, pageBytes, page.items.length)
+    limit = Math.min(most, nextLimit(limit, pageBytes, page.items.length))
   }
   await send()
   source.onRead(revision)

@@ -5,6 +5,8 @@ import { describe, it } from 'node:test'
 import { GENESIS } from '#protocol/log/entry.ts'
 import { nextLimit, OVERSIZE, type ReadPage, writeCheckpoint } from '#agent/uplink/checkpoint.ts'
 import { chainStart, readTail } from '#agent/uplink/tail.ts'
+import { ManualClock } from '#test/support/manual-clock.ts'
+import { unhurried } from '#agent/uplink/unhurried.ts'
 import { key, rev } from './fixtures.ts'
 import { begin, entriesOf, EPOCH, id, openSession, outgoing, read, turn } from './log-fixtures.ts'
 import { SimulatedHub, SimulatedStream } from './simulated-hub.ts'
@@ -349,6 +351,67 @@ describe('a checkpoint', () => {
     assert.ok(session.bytesSinceBegin >= due, 'still due')
     await write(() => Promise.resolve({ items: [], more: false }))
     assert.ok(session.bytesSinceBegin < 1_000, 'taken')
+  })
+
+  it('a routine one goes in small pieces, so that live entries between them do not wait for their bytes', async () => {
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub)
+    await begin(session)
+    const state = Array.from({ length: 2_000 }, (_, i) => ({
+      key: key(`/k/${String(i).padStart(5, '0')}`),
+      value: new Uint8Array(300),
+      modRevision: rev(1),
+      createRevision: rev(1),
+      version: '1',
+      lease: '0',
+    }))
+    const limits: number[] = []
+    await writeCheckpoint(
+      session,
+      {
+        page: (_, after, limit) => {
+          limits.push(limit)
+          const from = after === undefined ? 0 : state.findIndex((held) => held.key > after)
+          return Promise.resolve({ items: state.slice(from, from + limit), more: from + limit < state.length })
+        },
+        item: (held) => held,
+        onHeld: () => undefined,
+        onRead: () => undefined,
+      },
+      {
+        reason: 'routine',
+        epoch: EPOCH,
+        checkpointId: 'cp',
+        pinned: 'position',
+        maxEntryBytes: 1_000_000,
+        signal: new AbortController().signal,
+      },
+    )
+    await session.settled()
+    const parts = entriesOf(hub.stream).filter((e) => e.kind === 'snapshot-items')
+    const bytesOf = (part: (typeof parts)[number]) => part.items.reduce((sum, item) => sum + item.value.length, 0)
+    assert.ok(Math.max(...limits) === 128 && Math.max(...parts.map(bytesOf)) <= 128 * 1024)
+    assert.equal(parts.flatMap((part) => part.items).length, state.length)
+  })
+
+  it('rests as long after a page as the page took', async () => {
+    const clock = new ManualClock()
+    const page = { items: [], more: true }
+    const read = unhurried(
+      async () => {
+        await clock.advance(40)
+        return page
+      },
+      clock,
+      new AbortController().signal,
+    )
+    await read(rev(9), undefined, 32)
+    const second = read(rev(9), undefined, 32)
+    assert.equal(clock.pending, 1)
+    await clock.advance(39)
+    assert.equal(clock.pending, 1)
+    await clock.advance(1)
+    assert.equal(await second, page)
   })
 
   it('pages grow towards the size of an entry, twofold at most, and shrink at once', () => {
