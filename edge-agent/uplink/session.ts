@@ -10,6 +10,7 @@ import type { Clock } from '#kit/clock.ts'
 import type { Random } from '#kit/random.ts'
 import { Composer, HEAD_BYTES, type Identity } from './composer.ts'
 import type { EntryTracer } from './entry-trace.ts'
+import { batchBytes, spreadMs } from './pace.ts'
 import { type AppendResult, HubError, type HubLog, type LineageTrail, type Outgoing } from './ports.ts'
 import { LiveQueue, type Taken } from './queue.ts'
 import { AppendWindow, type WindowLimits, type WindowStart } from './window.ts'
@@ -69,8 +70,6 @@ type Origin = { readonly isPart: boolean; readonly events: number; readonly olde
 
 /** Parts of a routine checkpoint in flight at once: the rest of the window stays free for live entries. */
 const PARTS_IN_FLIGHT = 3
-/** Revisions are gathered up to this: enough to fill a window over the link, and no more, because memory pays for it. */
-const BATCH = { least: 64 * 1024, most: 512 * 1024, perRoundTripMs: 3 * 1024 } as const
 
 export class LogSession {
   readonly ended: Promise<SessionEnd>
@@ -265,18 +264,21 @@ export class LogSession {
     return this.#options.maxEntryBytes - HEAD_BYTES
   }
   get #batchBytes(): number {
-    const wanted = Math.round(this.#srtt * BATCH.perRoundTripMs)
-    return Math.min(Math.max(BATCH.least, Math.min(BATCH.most, wanted)), this.#bodyBytes)
+    return Math.min(batchBytes(this.#srtt), this.#bodyBytes)
   }
 
   readonly #newGroupId = (): string => toHex(this.#deps.random.bytes(8))
 
-  /** On a long link the window is spread over the round trip, so that small appends do not use it up at once. */
   #mustPace(): boolean {
     const { maxInFlight } = this.#options.window
-    if (this.#window.inFlight * 2 < maxInFlight || this.#queue.bytes >= this.#batchBytes) return false
-    const wait = this.#srtt / maxInFlight - (this.#deps.clock.monotonic() - this.#lastSentAt)
-    if (wait < 1) return false
+    if (this.#queue.bytes >= this.#batchBytes) return false
+    const wait = spreadMs(
+      this.#srtt,
+      this.#window.inFlight,
+      maxInFlight,
+      this.#deps.clock.monotonic() - this.#lastSentAt,
+    )
+    if (wait === 0) return false
     this.#pacing ??= this.#deps.clock.setTimeout(() => {
       this.#pacing = undefined
       this.#pump()

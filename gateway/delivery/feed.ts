@@ -11,7 +11,7 @@ import type { EncodeContext, Encoder, Position } from './encoder.ts'
 import type { Frame, FrameCache } from './frame-cache.ts'
 import { joinFrames } from './frame-writer.ts'
 import { decideChange, type Visible } from './policy-port.ts'
-import type { ClusterSource, RingEvent, RingRevision } from './ports.ts'
+import type { ClusterSource, ReplayedRevision, RingEvent, RingRevision } from './ports.ts'
 import type { Reader } from './reader.ts'
 import type { View } from './reader-core.ts'
 import type { SnapshotChunks } from './snapshot-chunks.ts'
@@ -171,7 +171,7 @@ export class Feed {
   }
 
   /** Revisions from the log know no prior; what hinges on it is 'unknown'. */
-  encodeReplayed(revision: Pick<RingRevision, 'epoch' | 'revision' | 'events'>): Encoded {
+  encodeReplayed(revision: ReplayedRevision): Encoded {
     const changes: Visible[] = []
     const now = this.deps.now()
     for (const event of revision.events) {
@@ -184,7 +184,7 @@ export class Feed {
     // A deletion leaves nothing that a survey could find, and here it is known to be visible.
     if (this.ctx.hideActivity && revision.epoch === this.source.status.epoch)
       this.lastVisible = maxRevision(this.lastVisible, revision.revision)
-    return { frame: this.deps.encoder.events(this.ctx, revision, changes, now), events: changes.length }
+    return { frame: this.deps.encoder.events(this.ctx, revision, changes, revision.agentAtMs), events: changes.length }
   }
 
   /** Whether an event can matter: keys are renamed per class only by policy, which then looks at all of them. */

@@ -48,6 +48,9 @@ export type RingRevision = {
   readonly agentAtMs: number
 }
 
+/** A revision as the log gives it back. */
+export type ReplayedRevision = Pick<RingRevision, 'epoch' | 'revision' | 'events' | 'agentAtMs'>
+
 /** One difference a checkpoint made against what the view held. */
 export type Difference =
   | { readonly key: Key; readonly entry: StateEntry; readonly prior: StateEntry | undefined }
@@ -127,7 +130,7 @@ export interface ClusterSource {
   replay(
     position: { readonly epoch: Epoch; readonly revision: Revision },
     signal: AbortSignal,
-  ): AsyncIterable<Pick<RingRevision, 'epoch' | 'revision' | 'events'>>
+  ): AsyncIterable<ReplayedRevision>
   /** Called synchronously, in subscription order. A listener must not throw. */
   listen(listener: (event: SourceEvent) => void): Disposable
 }

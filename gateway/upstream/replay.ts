@@ -124,7 +124,7 @@ export class LogReplay implements LogHistory {
         if (verdict.kind !== 'valid') throw new ReplayError('trimmed', `the log cannot be followed at ${seq}`)
         state = verdict.state
         for (const record of recordsOf(entry, verdict.completed)) {
-          if (compareRevisions(record.revision, position.revision) > 0) yield replayed(position, record)
+          if (compareRevisions(record.revision, position.revision) > 0) yield replayed(position, record, entry.atMs)
         }
         if (
           state.group === undefined &&
@@ -209,7 +209,8 @@ function cuts(begin: Extract<LogEntry, { kind: 'snapshot-begin' }>, position: Po
 const recordsOf = (entry: LogEntry, completed: RevisionRecord | undefined): readonly RevisionRecord[] =>
   entry.kind === 'events' ? entry.revisions : completed === undefined ? [] : [completed]
 
-const replayed = (position: Position, record: RevisionRecord): ReplayedRevision => ({
+const replayed = (position: Position, record: RevisionRecord, agentAtMs: number): ReplayedRevision => ({
+  agentAtMs,
   epoch: position.epoch,
   revision: record.revision,
   events: record.events.map((event) => {

@@ -15,7 +15,7 @@ import { clusterState, DEFAULT_STATUS_LIMITS, type StatusFacts, type StatusLimit
 import type { CheckpointOutcome, Demand, Position, Step, ViewBounds, ViewEvent } from './contract.ts'
 import { ViewCore } from './view-core.ts'
 
-export type ReplayedRevision = Pick<RingRevision, 'epoch' | 'revision' | 'events'>
+export type ReplayedRevision = Pick<RingRevision, 'epoch' | 'revision' | 'events' | 'agentAtMs'>
 
 /** What the view asks of the log behind it. */
 export interface LogHistory {

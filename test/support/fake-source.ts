@@ -189,7 +189,7 @@ export class FakeSource implements ClusterSource {
   async *replay(
     position: Position,
     signal: AbortSignal,
-  ): AsyncIterable<Pick<RingRevision, 'epoch' | 'revision' | 'events'>> {
+  ): AsyncIterable<Pick<RingRevision, 'epoch' | 'revision' | 'events' | 'agentAtMs'>> {
     this.replays++
     if (this.replayError !== undefined) throw new DeltawatchError(this.replayError, 'the replay was refused')
     for (const revision of Array.from(this.log)) {

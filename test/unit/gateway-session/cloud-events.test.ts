@@ -6,7 +6,7 @@ import { keyFromText, prefixEnd } from '#protocol/bytes.ts'
 import { FakeSource, FakeSources } from '#test/support/fake-source.ts'
 import { FakeWire, policyOf, Rig } from './rig.ts'
 
-type Event = { readonly id: string; readonly source: string; readonly type: string }
+type Event = { readonly id: string; readonly source: string; readonly type: string; readonly time?: string }
 
 /** What one connection is told: the answer, a bookmark, a status, an event, and the end. */
 async function connection(rig: Rig, source: FakeSource): Promise<Event[]> {
@@ -41,4 +41,28 @@ test('control events have ids of their own over connections, reconnects, and liv
   assert.ok(control.length >= 24, `${control.length} control events`)
   const names = control.map(({ id, source: from }) => `${from} ${id}`)
   assert.equal(new Set(names).size, names.length)
+})
+
+test('an event that is read again from the log tells the time of its entry, as it did when it was new', async () => {
+  const source = new FakeSource()
+  using rig = new Rig(new FakeSources(source), policyOf({}))
+  const start = { epoch: source.epoch, revision: source.status.revision }
+  source.commit({ put: '/k/old', value: 'v' })
+  const { agentAtMs } = source.log[0] as (typeof source.log)[number]
+  source.trimRing()
+  const wire = new FakeWire()
+  const subscriber = rig.connect(wire, 'cloudevents', 1 << 20)
+  const from = keyFromText('/k/')
+  const spec = { range: { from, to: prefixEnd(from) }, mode: 'log', values: 'auto' } as const
+  const { policyClass } = subscriber
+  const full = { ...spec, policyClass, format: 'cloudevents' } as const
+  const { viewTag } = rig.delivery.channels.open(full, rig.policy, rig.time, rig.time)
+  const cursor = { viewTag, positions: new Map([[source.cluster, start]]) }
+  const request = { id: 'w', clusters: '*', regions: undefined, start: cursor, otherwise: 'snapshot' } as const
+  assert.equal(rig.delivery.open(subscriber, spec, { ...request, narrowed: undefined }), undefined)
+  await rig.run(10)
+  assert.equal(source.replays, 1)
+  const events = wire.take() as unknown as Event[]
+  const put = events.find(({ type }) => type === 'io.deltawatch.put')
+  assert.equal(put?.time, new Date(agentAtMs).toISOString())
 })

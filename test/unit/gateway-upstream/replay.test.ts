@@ -110,6 +110,17 @@ test('I8: readers that stall hold up no newcomer, hold no stretch of the log, an
   assert.deepEqual(new Set(world.outcomes), new Set(['done']))
 })
 
+test('a revision of the log comes with the time its entry tells', async () => {
+  const world = new World(1, 1)
+  world.writer.nowMs = () => 77_000
+  world.writer.events([{ op: 'put', key: '/k', value: 'v' }])
+  const position = { epoch: world.writer.epoch, revision: rev(world.writer.position - 1) }
+  const last = String(world.writer.position)
+  const replay = world.replays.replay(position, (at) => at === last, never)
+  assert.equal((await replay.next()).value?.agentAtMs, 77_000)
+  await replay.return(undefined)
+})
+
 test('I8: the slot of a reader that stalls goes to a newcomer; it goes on once there is one again', async () => {
   const world = new World(2, 4)
   const stalled = [world.reader(2), world.reader(3)]
