@@ -11,6 +11,7 @@ import type { Random } from '#kit/random.ts'
 import { Composer, HEAD_BYTES, type Identity } from './composer.ts'
 import type { EntryTracer } from './entry-trace.ts'
 import { batchBytes, spreadMs } from './pace.ts'
+import { type PartSource, partBytes } from './parts.ts'
 import { type AppendResult, HubError, type HubLog, type LineageTrail, type Outgoing } from './ports.ts'
 import { LiveQueue, type Taken } from './queue.ts'
 import { AppendWindow, type WindowLimits, type WindowStart } from './window.ts'
@@ -55,11 +56,6 @@ export type SessionDeps = {
   /** Undefined: nothing is traced. */
   readonly traces?: EntryTracer | undefined
 }
-
-/** Checkpoint parts; live entries are made here from the queue. */
-export type CheckpointPart = Extract<EntryBody, { kind: 'snapshot-begin' | 'snapshot-items' | 'snapshot-end' }>
-/** A part that depends on the position is made when it is sent: entries may still go before it. */
-export type PartSource = CheckpointPart | ((position: Revision) => CheckpointPart)
 
 type Waiting = {
   readonly part: PartSource
@@ -390,12 +386,6 @@ export class LogSession {
     this.#settle = []
     this.#resolveEnd(end)
   }
-}
-
-/** Close to the part's encoding: items are cut by a byte target far below the entry limit. */
-function partBytes(part: PartSource): number {
-  if (typeof part === 'function' || part.kind !== 'snapshot-items') return 0
-  return part.items.reduce((sum, item) => sum + item.key.length + item.value.length + 64, 0)
 }
 
 /** What waits on a session that has ended is rejected with this. */
