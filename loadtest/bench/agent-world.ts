@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { jetstreamManager } from '@nats-io/jetstream'
 import { connect } from '@nats-io/transport-node'
+import { PROGRAMS } from '#deploy/executable/programs.ts'
 import { streamConfig } from '#protocol/log/stream.ts'
 import { type ClusterId, streamName } from '#protocol/subjects.ts'
 import { type Etcd, startEtcd } from '#test/support/etcd.ts'
@@ -20,8 +21,8 @@ import { endChild, forkHere, nextMessage, sleep } from './gateway-processes.ts'
 
 export const CLUSTER = 'sz-edge-1' as ClusterId
 const MAIN = fileURLToPath(new URL('../../edge-agent/main.ts', import.meta.url))
-/** The options that the executables are built with. */
-const FROM_SOURCE = ['--max-old-space-size=128', '--max-semi-space-size=2']
+/** The options that the executable is built with. */
+const FROM_SOURCE = PROGRAMS.find(({ name }) => name === 'deltawatch-agent')?.nodeOptions ?? []
 const GIB = 1024 ** 3
 const POLICY = `apiVersion: watch-policy/v1
 kind: RegionPolicy
