@@ -10,9 +10,10 @@ import type { Clock } from '#kit/clock.ts'
 import type { Random } from '#kit/random.ts'
 import { Composer, HEAD_BYTES, type Identity } from './composer.ts'
 import type { EntryTracer } from './entry-trace.ts'
+import { type SessionEnd, SessionEnded } from './session-end.ts'
 import { batchBytes, spreadMs } from './pace.ts'
 import { type PartSource, partBytes } from './parts.ts'
-import { type AppendResult, HubError, type HubLog, type LineageTrail, type Outgoing } from './ports.ts'
+import type { AppendResult, HubLog, LineageTrail, Outgoing } from './ports.ts'
 import { LiveQueue, type Taken } from './queue.ts'
 import { AppendWindow, type WindowLimits, type WindowStart } from './window.ts'
 
@@ -28,12 +29,6 @@ export type SessionOptions = {
   readonly ackTimeoutMs: number
   readonly progress: { readonly maxRevisions: number; readonly maxMs: number }
 }
-
-export type SessionEnd =
-  | { readonly kind: 'lost'; readonly reason: string }
-  | { readonly kind: 'refused' }
-  | Extract<AppendResult, { kind: 'rejected' }>
-  | { readonly kind: 'closed' }
 
 export type AppendedEntry = {
   readonly kind: EntryBody['kind']
@@ -158,6 +153,8 @@ export class LogSession {
     this.#deps.soon(() => {
       this.#flushing = false
       this.#pump()
+      // Hidden revisions are settled without an entry that anybody would acknowledge.
+      this.#tellSettled()
     })
   }
 
@@ -368,8 +365,12 @@ export class LogSession {
     // What is being gathered goes out with the rest of this turn.
     if (!this.#flushing) this.#pump()
     this.#deps.onEased()
-    if (this.#isSettled()) for (const resolve of this.#settle.splice(0)) resolve()
+    this.#tellSettled()
     return true
+  }
+
+  #tellSettled(): void {
+    if (this.#isSettled()) for (const resolve of this.#settle.splice(0)) resolve()
   }
 
   #isSettled(): boolean {
@@ -385,15 +386,5 @@ export class LogSession {
     for (const { reject } of this.#waiting.splice(0)) reject(new SessionEnded(end))
     this.#settle = []
     this.#resolveEnd(end)
-  }
-}
-
-/** What waits on a session that has ended is rejected with this. */
-export class SessionEnded extends HubError {
-  readonly end: SessionEnd
-
-  constructor(end: SessionEnd) {
-    super('disconnected', `the run of appends ended: ${end.kind}`)
-    this.end = end
   }
 }

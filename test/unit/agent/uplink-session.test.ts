@@ -54,6 +54,25 @@ describe('a session', () => {
     assert.deepEqual([hub.stream.lastSeq, read(hub.stream).revisions.length], [4, 20])
   })
 
+  it('is settled when only hidden revisions waited for the turn to end', async () => {
+    const turns: (() => void)[] = []
+    const hub = new SimulatedHub(new SimulatedStream())
+    const { session } = await openSession(hub, { soon: (fn) => void turns.push(fn) })
+    await begin(session)
+    await session.settled()
+    session.offer({ ...outgoing(2), record: undefined })
+    session.flush()
+    let settled = false
+    const waiting = session.settled().then(() => {
+      settled = true
+    })
+    await turn()
+    assert.equal(settled, false)
+    turns.shift()?.()
+    await waiting
+    assert.equal(session.proven, '2')
+  })
+
   it('L11: a revision larger than an entry arrives whole, in slices', async () => {
     const hub = new SimulatedHub(new SimulatedStream())
     const { session } = await openSession(hub, { maxEntryBytes: 64 * 1024 })
