@@ -5,6 +5,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,6 +17,7 @@ const MAX_LINES = 5_000
 const MAX_LINE_CHARS = 8_192
 const DEFAULT_WAIT_MS = 30_000
 const DEFAULT_GRACE_MS = 10_000
+const STOP_MS = 1_000
 
 const reaper = createReaper()
 
@@ -168,12 +170,27 @@ function wrap(child: ChildProcess, pid: number, name: string): RunningProcess {
     lineCount: () => dropped + lines.length,
     waitForLine,
     kill,
-    pause: () => kill('SIGSTOP'),
+    pause: () => {
+      kill('SIGSTOP')
+      untilStopped(pid)
+    },
     resume: () => kill('SIGCONT'),
     stop,
     [Symbol.asyncDispose]: async () => {
       await stop()
     },
+  }
+}
+
+/** A signal is on its way when `kill` returns: threads on other cores run on for a moment. Blocks until all have stopped. */
+function untilStopped(pid: number): void {
+  const tasks = `/proc/${pid}/task`
+  const deadline = performance.now() + STOP_MS
+  const state = (task: string): string => /\) (\S)/.exec(readFileSync(`${tasks}/${task}/stat`, 'utf8'))?.[1] ?? 'X'
+  try {
+    while (performance.now() < deadline) if (readdirSync(tasks).every((task) => 'TtZX'.includes(state(task)))) return
+  } catch {
+    // Gone, or a system without /proc: nothing to wait for, or no way to.
   }
 }
 
