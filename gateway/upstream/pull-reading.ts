@@ -24,7 +24,20 @@ export const DEFAULT_PULL_BOUNDS: PullBounds = { requestBytes: 256 * 1024, reque
 const EXPIRES_MS = 30_000
 const OUTSTANDING = 2
 
-type Request = { readonly id: number; remaining: number; delivered: number }
+/** One request at the hub, and what it has left there. The hub says nothing when either is used up exactly. */
+type Request = { readonly id: number; messages: number; bytes: number; delivered: number }
+
+/**
+ * A place for one request after another, with an inbox of its own: only so is it known whose request a message used up.
+ * The hub serves the requests it holds in turn.
+ */
+type Slot = {
+  readonly inbox: string
+  readonly subscription: Subscription
+  request: Request | undefined
+  /** A message above the byte bound is next here: it is asked for alone and without one. */
+  big: boolean
+}
 
 export type ReadingOptions = {
   readonly nc: NatsConnection
@@ -43,13 +56,10 @@ export type ReadingOptions = {
 export class PullReading {
   readonly done: Promise<ReadingResult>
   readonly #options: ReadingOptions
-  readonly #inbox: string
-  readonly #subscription: Subscription
+  readonly #slots: readonly Slot[]
   readonly #finish: (result: ReadingResult) => void
-  readonly #requests: Request[] = []
   #nextRequest = 1
   #delivered = 0
-  #big = false
   #largest = 0
   #ended = false
   #heardAt: number
@@ -60,17 +70,12 @@ export class PullReading {
     const { promise, resolve } = Promise.withResolvers<ReadingResult>()
     this.done = promise
     this.#finish = resolve
-    this.#inbox = createInbox(options.inboxPrefix)
     this.#heardAt = options.clock.monotonic()
     this.#delivered = options.once?.delivered ?? 0
-    this.#subscription = options.nc.subscribe(`${this.#inbox}.*`, {
-      callback: (error, message) => {
-        if (error === null) this.#onMessage(message)
-        else
-          this.end({ end: 'dropped', error: new ReadingError('DW_LOG_SUBSCRIPTION', error.message, { cause: error }) })
-      },
-    })
-    this.#request()
+    const inbox = createInbox(options.inboxPrefix)
+    const slots = options.once === undefined ? OUTSTANDING : 1
+    this.#slots = Array.from({ length: slots }, (_, i) => this.#open(`${inbox}.${i}`))
+    this.#requestAll()
     this.#watch()
   }
 
@@ -78,7 +83,7 @@ export class PullReading {
     if (this.#ended) return
     this.#ended = true
     this.#watchdog?.[Symbol.dispose]()
-    if (!this.#options.nc.isClosed()) this.#subscription.unsubscribe()
+    if (!this.#options.nc.isClosed()) for (const { subscription } of this.#slots) subscription.unsubscribe()
     this.#finish(result)
   }
 
@@ -87,33 +92,48 @@ export class PullReading {
     return this.#delivered
   }
 
-  #request(): void {
-    const { nc, stream, consumer, bounds, once } = this.#options
-    while (!this.#ended && this.#requests.length < (once === undefined ? OUTSTANDING : 1)) {
-      const big = this.#big
-      this.#big = false
-      if (once !== undefined && !big && this.#nextRequest > 1) return this.end({ end: 'stopped' })
-      const batch = big ? 1 : bounds.requestMessages
-      const request: Request = { id: this.#nextRequest++, remaining: batch, delivered: 0 }
-      this.#requests.push(request)
-      const body = {
-        batch,
-        // A message above the byte bound is asked for alone and without one.
-        ...(big ? {} : { max_bytes: Math.max(bounds.requestBytes, 2 * this.#largest) }),
-        ...(once === undefined
-          ? { expires: EXPIRES_MS * 1e6, idle_heartbeat: bounds.heartbeatMs * 1e6 }
-          : { no_wait: true }),
-      }
-      const subject = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`
-      nc.publish(subject, JSON.stringify(body), { reply: `${this.#inbox}.${request.id}` })
-    }
+  #open(inbox: string): Slot {
+    const subscription = this.#options.nc.subscribe(`${inbox}.*`, {
+      callback: (error, message) => {
+        if (error === null) this.#onMessage(slot, message)
+        else
+          this.end({ end: 'dropped', error: new ReadingError('DW_LOG_SUBSCRIPTION', error.message, { cause: error }) })
+      },
+    })
+    const slot: Slot = { inbox, subscription, request: undefined, big: false }
+    return slot
   }
 
-  #onMessage(message: Msg): void {
+  #requestAll(): void {
+    for (const slot of this.#slots) this.#request(slot)
+  }
+
+  #request(slot: Slot): void {
+    const { nc, stream, consumer, bounds, once } = this.#options
+    if (this.#ended || slot.request !== undefined) return
+    const { big } = slot
+    slot.big = false
+    if (once !== undefined && !big && this.#nextRequest > 1) return this.end({ end: 'stopped' })
+    const batch = big ? 1 : bounds.requestMessages
+    const bytes = big ? Number.POSITIVE_INFINITY : Math.max(bounds.requestBytes, 2 * this.#largest)
+    const id = this.#nextRequest++
+    slot.request = { id, messages: batch, bytes, delivered: 0 }
+    const body = {
+      batch,
+      ...(big ? {} : { max_bytes: bytes }),
+      ...(once === undefined
+        ? { expires: EXPIRES_MS * 1e6, idle_heartbeat: bounds.heartbeatMs * 1e6 }
+        : { no_wait: true }),
+    }
+    const subject = `$JS.API.CONSUMER.MSG.NEXT.${stream}.${consumer}`
+    nc.publish(subject, JSON.stringify(body), { reply: `${slot.inbox}.${id}` })
+  }
+
+  #onMessage(slot: Slot, message: Msg): void {
     if (this.#ended) return
     this.#heardAt = this.#options.clock.monotonic()
     const { reply } = message
-    if (reply === undefined || reply === '') return this.#onStatus(message)
+    if (reply === undefined || reply === '') return this.#onStatus(slot, message)
     const place = parseDelivery(reply)
     if (place === undefined) {
       const text = `the hub's delivery subject has ${reply.split('.').length} tokens`
@@ -122,10 +142,12 @@ export class PullReading {
     if (place.delivered !== ++this.#delivered) return this.end({ end: 'gap' })
     // The hub counts subjects and headers too.
     this.#largest = Math.max(this.#largest, message.data.length + 512)
-    const head = this.#requests[0]
-    if (head !== undefined) {
-      head.delivered++
-      if (--head.remaining === 0) this.#requests.shift()
+    const { request } = slot
+    if (request !== undefined) {
+      request.delivered++
+      request.messages--
+      request.bytes -= sizeAtHub(message)
+      if (request.messages <= 0 || request.bytes <= 0) slot.request = undefined
     }
     const { seq, storedAtMs, pending } = place
     const trace =
@@ -133,21 +155,20 @@ export class PullReading {
     if (this.#options.sink({ seq, data: plainView(message.data), storedAtMs, pending, trace })) {
       return this.end({ end: 'stopped' })
     }
-    this.#request()
+    this.#request(slot)
   }
 
   /** Heartbeats (100) carry nothing; every other status ends the request whose inbox it names, or the reading. */
-  #onStatus(message: Msg): void {
+  #onStatus(slot: Slot, message: Msg): void {
     const code = message.headers?.code ?? 0
     if (code === 100) return
-    const id = Number(message.subject.slice(this.#inbox.length + 1))
-    const at = this.#requests.findIndex((request) => request.id === id)
     const text = message.headers?.description ?? ''
     if (code === 404 || code === 408 || (code === 409 && /batch completed|maxbytes|pending/i.test(text))) {
-      if (at < 0) return
-      const [request] = this.#requests.splice(at, 1)
-      if (/maxbytes/i.test(text) && request?.delivered === 0) this.#big = true
-      return this.#request()
+      const { request } = slot
+      if (request?.id !== Number(message.subject.slice(slot.inbox.length + 1))) return
+      slot.request = undefined
+      slot.big = /maxbytes/i.test(text) && request.delivered === 0
+      return this.#request(slot)
     }
     const error = new ReadingError('DW_LOG_CONSUMER', `the hub ended the reading: ${code} ${text}`)
     this.end({ end: 'dropped', error })
@@ -161,8 +182,8 @@ export class PullReading {
       if (silent > deadline) return this.end({ end: 'stalled' })
       // A hub that holds a request sends heartbeats. Silence may mean that it considers ours used up: ask anew.
       if (silent > bounds.heartbeatMs && this.#options.once === undefined) {
-        this.#requests.length = 0
-        this.#request()
+        for (const slot of this.#slots) slot.request = undefined
+        this.#requestAll()
       }
       this.#watch()
     }, bounds.heartbeatMs)
@@ -188,6 +209,15 @@ export function parseDelivery(reply: string): Delivery | undefined {
   return Number.isSafeInteger(seq) && Number.isSafeInteger(delivered)
     ? { seq, delivered, storedAtMs, pending }
     : undefined
+}
+
+/**
+ * What the hub takes off a request's `max_bytes` for a message: subjects, headers and data. The client library counts the
+ * same for its own consumers (`size` is not in its interface); without that the headers are missed, and a request that is
+ * used up to the byte is only found by the watchdog.
+ */
+function sizeAtHub(message: Msg & { readonly size?: () => number }): number {
+  return message.size?.() ?? message.subject.length + (message.reply?.length ?? 0) + message.data.length
 }
 
 /** Buffer's own `subarray` costs several times that of a plain view, and decoding makes one view per value. */

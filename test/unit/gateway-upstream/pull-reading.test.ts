@@ -12,17 +12,20 @@ type Pull = { readonly batch: number; readonly max_bytes?: number; readonly no_w
 const setUp = (options: { requestMessages?: number; stopAt?: number; once?: { delivered: number } } = {}) => {
   const clock = new ManualClock()
   const pulls: { readonly reply: string; readonly pull: Pull }[] = []
-  let deliver: (message: Partial<Msg>) => void = () => undefined
-  let subscribed = true
+  const inboxes = new Map<string, (message: Partial<Msg>) => void>()
   const nc = {
     isClosed: () => false,
     publish: (_: string, body: string, { reply }: { reply: string }) =>
       pulls.push({ reply, pull: JSON.parse(body) as Pull }),
-    subscribe: (_: string, { callback }: { callback: (e: Error | null, m: Msg) => void }) => {
-      deliver = (message) => callback(null, message as Msg)
-      return { unsubscribe: () => void (subscribed = false) }
+    subscribe: (subject: string, { callback }: { callback: (e: Error | null, m: Msg) => void }) => {
+      const inbox = subject.replace(/\.\*$/, '')
+      inboxes.set(inbox, (message) => callback(null, message as Msg))
+      return { unsubscribe: () => void inboxes.delete(inbox) }
     },
   }
+  /** To the inbox of the request made as number `request`, counted from 0. */
+  const deliver = (request: number, message: Partial<Msg>): void =>
+    inboxes.get(pulls[request]?.reply.replace(/\.\d+$/, '') ?? '')?.(message)
   const seen: StoredMessage[] = []
   const reading = new PullReading({
     nc: nc as unknown as NatsConnection,
@@ -34,20 +37,20 @@ const setUp = (options: { requestMessages?: number; stopAt?: number; once?: { de
     clock,
     ...(options.once === undefined ? {} : { once: options.once }),
   })
-  const message = (seq: number, delivered: number, pending = 1): void =>
-    deliver({
-      reply: `$JS.ACK.DW_a.c.1.${seq}.${delivered}.1700000000000000000.${pending}`,
-      data: new Uint8Array([seq]),
-      subject: 'dw.log.a',
-    })
+  const message = (seq: number, delivered: number, request = 0, data = new Uint8Array([seq])): void => {
+    const reply = `$JS.ACK.DW_a.c.1.${seq}.${delivered}.1700000000000000000.1`
+    const subject = 'dw.log.a'
+    const size = (): number => subject.length + reply.length + data.length
+    deliver(request, { reply, data, subject, size } as Partial<Msg>)
+  }
   const status = (request: number, code: number, description: string): void =>
-    deliver({
+    deliver(request, {
       reply: '',
       data: new Uint8Array(0),
       subject: pulls[request]?.reply ?? '',
       headers: { code, description } as Msg['headers'] & object,
     })
-  return { clock, pulls, seen, reading, message, status, isSubscribed: () => subscribed }
+  return { clock, pulls, seen, reading, message, status, isSubscribed: () => inboxes.size > 0 }
 }
 
 test('two requests are outstanding, each replaced when it is used up or ended', () => {
@@ -72,15 +75,39 @@ test('two requests are outstanding, each replaced when it is used up or ended', 
   )
 })
 
+test('a request used up to the byte is replaced: the hub ends it without a word', () => {
+  const { pulls, message } = setUp()
+  const around = 'dw.log.a'.length + '$JS.ACK.DW_a.c.1.1.1.1700000000000000000.1'.length
+  message(1, 1, 0, new Uint8Array(1000 - around - 1))
+  assert.equal(pulls.length, 2, 'one byte is left')
+  message(2, 2, 1, new Uint8Array(1000 - around))
+  assert.equal(pulls.length, 3)
+  assert.match(pulls[2]?.reply ?? '', /\.1\.3$/, 'in the place of the one that was used up')
+})
+
+test('what one request delivers is not taken off another', () => {
+  const { pulls, message, status } = setUp({ requestMessages: 2 })
+  message(1, 1, 1)
+  message(2, 2, 0)
+  assert.equal(pulls.length, 2, 'each has one message left')
+  message(3, 3, 1)
+  assert.equal(pulls.length, 3)
+  // The other delivered something too: the bound cut it, no message is too large for it.
+  status(0, 409, 'Message Size Exceeds MaxBytes')
+  assert.equal(pulls[3]?.pull.batch, 2)
+})
+
 test('a message above the byte bound is asked for alone', () => {
   const { pulls, message, status } = setUp()
   status(0, 409, 'Message Size Exceeds MaxBytes')
   assert.equal(pulls[2]?.pull.max_bytes, undefined)
   assert.equal(pulls[2]?.pull.batch, 1)
   message(1, 1)
+  assert.equal(pulls[3]?.pull.max_bytes, 1026, 'from then on there is room for two of the largest')
   // The bound cuts a request that had delivered: nothing special about the next message.
+  message(2, 2, 1)
   status(1, 409, 'Message Size Exceeds MaxBytes')
-  assert.equal(pulls.at(-1)?.pull.max_bytes, 1026, 'from then on there is room for two of the largest')
+  assert.deepEqual([pulls.length, pulls[4]?.pull.max_bytes], [5, 1026])
 })
 
 test('a delivery that is missing ends the reading; nothing after it is handed on', async () => {
