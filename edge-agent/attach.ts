@@ -85,14 +85,18 @@ export async function learn(member: EtcdMember, range: KeyRange): Promise<Member
   return { status, version: parseVersion(status.version), head }
 }
 
-/** Whether a new connection would serve: opened, asked and closed again beside the one in use. Rejects when it would not. */
+/** Opens, asks and closes a connection beside the one in use. Rejects when it would not serve, or serves another cluster. */
 export async function tryOut(
   connect: (endpoint: string) => EtcdMember,
   endpoint: string,
   range: KeyRange,
+  clusterId: string,
 ): Promise<void> {
   using member = connect(endpoint)
-  await learn(member, range)
+  const { head } = await learn(member, range)
+  if (head.clusterId === clusterId) return
+  const why = `${endpoint} is of etcd cluster ${head.clusterId}, this log of ${clusterId}`
+  throw new EtcdFailure('other', `${why}: name its own members, or restart the agent to start over on another cluster`)
 }
 
 /** Proves that `member` has the history the continuation stands on, then hands over a feed running from its position. */

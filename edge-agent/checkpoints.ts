@@ -23,7 +23,7 @@ import { type CheckpointResult, ITEMS_BYTES, type ReadPage, writeCheckpoint } fr
 import { HEAD_BYTES } from './uplink/composer.ts'
 import type { HubLog, StreamInfo } from './uplink/ports.ts'
 import { unhurried } from './uplink/unhurried.ts'
-import { bytesSince, checkpointDue, estimateCheckpoint, type Fit, fits } from './uplink/retention.ts'
+import { bytesSince, checkpointDue, estimateCheckpoint, type Fit, fits, mayRest } from './uplink/retention.ts'
 import type { LogSession } from './uplink/session.ts'
 import { EtcdFailure, type EtcdMember, type KeyRange } from './watch/etcd.ts'
 import { readPage, readState } from './watch/read-state.ts'
@@ -115,6 +115,13 @@ export class Checkpoints {
     )
   }
 
+  /** Not when compaction overtook the last attempt, nor while a fresh reader finds no checkpoint or soon may not. */
+  get #mayRest(): boolean {
+    const { session } = this.#deps
+    if (this.#overtaken || session.newestCompleteBeginSeq < this.#info.firstSeq) return false
+    return mayRest(this.#info, this.#bytes, this.#bytesBefore + session.bytesSinceBegin)
+  }
+
   /** What the log holds now, for {@link isDue} and for the status. */
   async look(): Promise<void> {
     const { hub, session } = this.#deps
@@ -184,6 +191,7 @@ export class Checkpoints {
     const startedAt = clock.monotonic()
     const now = clock.now()
     const sum = new StateSum(keys.current.secret)
+    const rests = (): boolean => plan.reason === 'routine' && this.#mayRest
     const page: ReadPage = async (revision, after, limit) => {
       try {
         return await readPage(member, range, revision, after, limit)
@@ -195,7 +203,8 @@ export class Checkpoints {
     const result = await writeCheckpoint(
       session,
       {
-        page: plan.reason === 'routine' && !this.#overtaken ? unhurried(page, clock, signal) : page,
+        page: unhurried(page, rests, clock, signal),
+        rests,
         item: (held) => egress.item(held, now),
         onHeld: (held) => sum.add(held),
         onRead: (revision) => {

@@ -3,10 +3,17 @@
 // Refuses: acting on any of it (term.ts).
 
 import type { CheckpointReason } from '#protocol/log/entry.ts'
+import type { SessionEnd } from './uplink/session-end.ts'
 import type { Tail } from './uplink/tail.ts'
 import type { FeedEnd } from './watch/feed.ts'
 
 /** Ends that arise on our side of a feed, and the feed's own. */
+export type TermEnd =
+  | SessionEnd
+  /** Another configuration or bundle is in force: the next term begins with its checkpoint. */
+  | { readonly kind: 'policy' }
+  | { readonly kind: 'too-small'; readonly neededBytes: number; readonly maxBytes: number }
+
 export type LocalEnd =
   | FeedEnd
   /** Policy needs a previous value that etcd no longer has. */

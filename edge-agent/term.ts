@@ -22,7 +22,7 @@ import { Checkpoints, type CheckpointsOptions, newEpoch } from './checkpoints.ts
 import { reportEnd } from './detached.ts'
 import { Egress, type Filter } from './egress/decide.ts'
 import { identityOf, type PolicyInForce } from './egress/policy.ts'
-import { isRefusal, leavingOut, type LocalEnd, type Need, needAfter, needOfTail } from './ends.ts'
+import { isRefusal, leavingOut, type LocalEnd, type Need, needAfter, needOfTail, type TermEnd } from './ends.ts'
 import type { Hooks } from './hooks/hooks.ts'
 import { Intake, type IntakeOptions } from './intake.ts'
 import { DigestRing } from './lineage/digest.ts'
@@ -35,7 +35,7 @@ import type { EntryTracer } from './uplink/entry-trace.ts'
 import type { HubLog } from './uplink/ports.ts'
 import { entryLimit } from './uplink/retention.ts'
 import { LogSession } from './uplink/session.ts'
-import { type SessionEnd, SessionEnded } from './uplink/session-end.ts'
+import { SessionEnded } from './uplink/session-end.ts'
 import { chainStart, type Tail } from './uplink/tail.ts'
 import type { WindowLimits } from './uplink/window.ts'
 import type { Endpoints } from './watch/endpoints.ts'
@@ -69,12 +69,6 @@ export type TermDeps = {
   readonly counters: RelayCounters
   readonly traces?: EntryTracer | undefined
 }
-
-export type TermEnd =
-  | SessionEnd
-  /** Another configuration or bundle is in force: the next term begins with its checkpoint. */
-  | { readonly kind: 'policy' }
-  | { readonly kind: 'too-small'; readonly neededBytes: number; readonly maxBytes: number }
 
 const TICK_MS = 100
 
@@ -173,12 +167,15 @@ export class Term {
   end(end: TermEnd): void {
     this.#end ??= end
     this.#stop.abort()
+    // Whoever waits for it to settle waits for nothing now.
+    this.#session.close()
   }
 
   /** Moves over to what a reload put in force: while live once it has served (else rejects, all as it was), or at once. */
   renew = async (): Promise<void> => {
     const { connect, endpoints, status } = this.#deps
-    if (status.phase === 'live') await tryOut(connect, endpoints.from(status.endpoint), this.#options.attach.range)
+    const { range } = this.#options.attach
+    if (status.phase === 'live') await tryOut(connect, endpoints.from(status.endpoint), range, status.clusterId)
     this.#renewed.abort()
     if (status.phase === 'live') this.#feed?.stop()
   }
@@ -242,8 +239,8 @@ export class Term {
       using member = this.#deps.connect(endpoint)
       const facts = await learn(member, this.#options.attach.range)
       const bugs = status.meet(endpoint, facts)
-      if (bugs.length > 0)
-        logger.warn('this etcd version has known watch bugs', { endpoint, version: facts.status.version, bugs })
+      const { version } = facts.status
+      if (bugs.length > 0) logger.warn('this etcd version has known watch bugs', { endpoint, version, bugs })
       return await this.#onMember(member, facts)
     } catch (e) {
       if (e instanceof SessionEnded || this.#stop.signal.aborted) return undefined
@@ -275,7 +272,7 @@ export class Term {
       }
     }
     for (;;) {
-      if (hooks.hold !== undefined && this.#need?.reason !== 'policy') {
+      if (hooks.hold !== undefined && (this.#need?.reason !== 'policy' || this.#need.skips === true)) {
         feed?.stop()
         this.#localEnd = undefined
         return { kind: 'held' }
@@ -333,6 +330,8 @@ export class Term {
       },
       onOutputs: (outputs) => {
         if (this.#localEnd !== undefined || this.#stop.signal.aborted || this.#deps.hooks.skipping) return
+        // Nothing live may stand before the checkpoint that the log waits for: this is read again behind it.
+        if (this.#session.isPending) return
         this.#localEnd = this.#intake.take(outputs)
         this.#session.flush()
         if (this.#localEnd !== undefined) this.#feed?.stop()

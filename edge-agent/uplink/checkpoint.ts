@@ -40,6 +40,8 @@ export type CheckpointResult = {
 export type CheckpointSource = {
   readonly page: ReadPage
   readonly item: (held: HeldKey) => SnapshotRecord | undefined
+  /** Live events come first as long as this holds: small pages, small entries. */
+  readonly rests: () => boolean
   /** Told of every key read, hidden ones included. */
   readonly onHeld: (held: HeldKey) => void
   /** Everything at `revision` has been read; END follows. */
@@ -48,13 +50,13 @@ export type CheckpointSource = {
 
 /** Item bytes of one entry while nothing live may come between. */
 export const ITEMS_BYTES = 512 * 1024
-/** Of a routine checkpoint: small enough that live entries, which take turns with these, do not wait for their bytes. */
-const ROUTINE_ITEMS_BYTES = 128 * 1024
+/** While it rests: small enough that live entries, which take turns with these, do not wait for their bytes. */
+const RESTING_ITEMS_BYTES = 128 * 1024
 /** Keys per page: the page's bytes are only known once it is read, so the count starts low and follows what it sees. */
 export const PAGE_FIRST = 32
 const PAGE_MOST = 512
 /** Reading a page occupies etcd and this process in one piece: live events wait for that piece. */
-const ROUTINE_PAGE_MOST = 128
+const RESTING_PAGE_MOST = 128
 const ITEM_OVERHEAD = 72
 /** The rule id an item carries when its value exceeds what one entry may hold. */
 export const OVERSIZE = 'dw:oversize'
@@ -65,8 +67,6 @@ export async function writeCheckpoint(
   plan: CheckpointPlan,
 ): Promise<CheckpointResult> {
   const { checkpointId, pinned, reason, signal } = plan
-  const most = reason === 'routine' ? ROUTINE_PAGE_MOST : PAGE_MOST
-  const target = Math.min(reason === 'routine' ? ROUTINE_ITEMS_BYTES : ITEMS_BYTES, plan.maxEntryBytes)
   const hash = createHash('sha256')
   let batch: SnapshotRecord[] = []
   let batchBytes = 0
@@ -96,6 +96,8 @@ export async function writeCheckpoint(
   for (;;) {
     signal.throwIfAborted()
     const page = await source.page(revision, after, limit)
+    const rests = source.rests()
+    const target = Math.min(rests ? RESTING_ITEMS_BYTES : ITEMS_BYTES, plan.maxEntryBytes)
     let pageBytes = 0
     for (const held of page.items) {
       pageBytes += held.key.length + held.value.length
@@ -115,7 +117,7 @@ export async function writeCheckpoint(
     const last = page.items.at(-1)
     if (!page.more || last === undefined) break
     after = last.key
-    limit = Math.min(most, nextLimit(limit, pageBytes, page.items.length))
+    limit = Math.min(rests ? RESTING_PAGE_MOST : PAGE_MOST, nextLimit(limit, pageBytes, page.items.length))
   }
   await send()
   source.onRead(revision)

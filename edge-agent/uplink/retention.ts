@@ -27,6 +27,16 @@ export function checkpointDue(info: StreamInfo, checkpointBytes: number, bytesSi
   return bytesSinceBegin * FRAMING > Math.max(0, allowed)
 }
 
+/**
+ * Whether a routine checkpoint still has time. From the moment it is due the newest complete one stands for another half of
+ * the stream; a quarter of that may pass in rests.
+ */
+export function mayRest(info: StreamInfo, checkpointBytes: number, bytesSinceBegin: number): boolean {
+  if (info.maxBytes < 0) return true
+  const allowed = (info.maxBytes - 2 * checkpointBytes * FRAMING) / 2
+  return (bytesSinceBegin - checkpointBytes) * FRAMING <= Math.max(0, allowed) + info.maxBytes / 8
+}
+
 /** Bytes of the log from `beginSeq` on, estimated from the stream's average entry: exact enough to schedule by. */
 export function bytesSince(info: StreamInfo, beginSeq: number): number {
   if (info.messages === 0 || beginSeq === 0) return info.bytes

@@ -111,6 +111,10 @@ export class LogSession {
   get acked() {
     return this.#window.acked
   }
+  /** A pending checkpoint has begun and is not complete. */
+  get isPending(): boolean {
+    return this.#composer.isPending
+  }
   get inFlight(): number {
     return this.#window.inFlight
   }
@@ -152,9 +156,7 @@ export class LogSession {
     this.#flushing = true
     this.#deps.soon(() => {
       this.#flushing = false
-      this.#pump()
-      // Hidden revisions are settled without an entry that anybody would acknowledge.
-      this.#tellSettled()
+      this.#moveOn()
     })
   }
 
@@ -274,7 +276,7 @@ export class LogSession {
     if (wait === 0) return false
     this.#pacing ??= this.#deps.clock.setTimeout(() => {
       this.#pacing = undefined
-      this.#pump()
+      this.#moveOn()
     }, wait)
     return true
   }
@@ -362,14 +364,16 @@ export class LogSession {
       return false
     }
     this.#srtt = this.#srtt === 0 ? ackMs : this.#srtt * 0.9 + ackMs * 0.1
-    // What is being gathered goes out with the rest of this turn.
-    if (!this.#flushing) this.#pump()
-    this.#deps.onEased()
-    this.#tellSettled()
+    this.#moveOn()
     return true
   }
 
-  #tellSettled(): void {
+  /** Hidden revisions leave the queue without an entry that anybody would acknowledge: that eases and settles too. */
+  #moveOn(): void {
+    // What is being gathered goes out with the rest of this turn.
+    if (!this.#flushing) this.#pump()
+    if (this.#end !== undefined) return
+    this.#deps.onEased()
     if (this.#isSettled()) for (const resolve of this.#settle.splice(0)) resolve()
   }
 

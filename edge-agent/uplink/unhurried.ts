@@ -7,16 +7,18 @@ import type { ReadPage } from './checkpoint.ts'
 
 /** Half of the time for the pages, half for everybody else, on any machine and at any load. */
 const REST_FACTOR = 1
+/** A page that took longer was waited for, not worked at. */
+const REST_MOST_MS = 250
 
-export function unhurried(read: ReadPage, clock: Clock, signal: AbortSignal): ReadPage {
+export function unhurried(read: ReadPage, rests: () => boolean, clock: Clock, signal: AbortSignal): ReadPage {
   let restMs = 0
   return async (...request) => {
-    await pause(clock, restMs, signal)
+    if (rests()) await pause(clock, restMs, signal)
     const began = clock.monotonic()
     try {
       return await read(...request)
     } finally {
-      restMs = REST_FACTOR * (clock.monotonic() - began)
+      restMs = Math.min(REST_MOST_MS, REST_FACTOR * (clock.monotonic() - began))
     }
   }
 }

@@ -9,8 +9,8 @@ export type Chain = {
   readonly at: readonly number[]
   /** Indexes of digits that start a group, then `digits.length`. */
   readonly groups: readonly number[]
-  /** True when every gap is blanks. */
-  readonly blanks: boolean
+  /** Of them, those with nothing but blanks before them. */
+  readonly afterBlanks: ReadonlySet<number>
 }
 
 export type Found = (start: number, end: number) => void
@@ -39,7 +39,7 @@ export function chains(text: string): readonly Chain[] {
     let digits = ''
     const at: number[] = []
     const groups: number[] = [0]
-    let blanks = true
+    const afterBlanks = new Set<number>()
     for (;;) {
       const code = text.charCodeAt(i)
       if (isDigit(code)) {
@@ -49,11 +49,12 @@ export function chains(text: string): readonly Chain[] {
       }
       const next = behindSeparators(text, i)
       if (next === i || !isDigit(text.charCodeAt(next))) break
-      for (; i < next; i++) if (text.charCodeAt(i) !== 0x20) blanks = false
+      if (text.slice(i, next).trim() === '') afterBlanks.add(digits.length)
+      i = next
       groups.push(digits.length)
     }
     groups.push(digits.length)
-    all.push({ digits, at, groups, blanks })
+    all.push({ digits, at, groups, afterBlanks })
   }
   return all
 }
@@ -77,14 +78,14 @@ const PHONE = /^(?:(?:00)?86)?1[3-9]\d{9}$|^(?:00)?852[4-9]\d{7}$|^(?:00)?853[26
 export function findPhones(chain: Chain, found: Found): void {
   if (chain.digits.length < 8) return
   stretches(chain, 11, 15, (digits) => PHONE.test(digits), found)
-  if (!chain.blanks) return
-  const { groups, digits, at } = chain
+  const { groups, digits, at, afterBlanks } = chain
   for (let g = 0; g + 2 < groups.length; g++) {
     const start = groups[g] as number
     const middle = groups[g + 1] as number
     const end = groups[g + 2] as number
-    if (middle - start === 4 && end - middle === 4 && /[4-9]/.test(digits[start] as string))
-      found(at[start] as number, (at[end - 1] as number) + 1)
+    // Only the gap between the two counts: whatever stands around them does not make them less of a number.
+    const pair = middle - start === 4 && end - middle === 4 && afterBlanks.has(middle)
+    if (pair && /[4-9]/.test(digits[start] as string)) found(at[start] as number, (at[end - 1] as number) + 1)
   }
 }
 

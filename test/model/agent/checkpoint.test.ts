@@ -84,7 +84,13 @@ class Agent {
       const keys = stateAt(Number(revision)).filter((one) => after === undefined || one > after)
       return { items: keys.slice(0, limit).map((one) => held(one, Number(revision))), more: keys.length > limit }
     }
-    const source = { page, item: (one: HeldKey) => one, onHeld: () => undefined, onRead: () => undefined }
+    const source = {
+      page,
+      item: (one: HeldKey) => one,
+      rests: () => false,
+      onHeld: () => undefined,
+      onRead: () => undefined,
+    }
     const plan = {
       reason: 'routine' as const,
       epoch: EPOCH,

@@ -33,6 +33,7 @@ describe('the end of a checkpoint', () => {
         {
           page: () => Promise.resolve({ items: state, more: false }),
           item: (held) => held,
+          rests: () => false,
           onHeld: () => undefined,
           onRead: () => undefined,
         },

@@ -40,7 +40,13 @@ export const TRAIL = {
 /** A session behind a complete, empty checkpoint at revision 1. */
 export async function openSession(
   hub: SimulatedHub,
-  more: { maxEntryBytes?: number; window?: number; seed?: number; soon?: (fn: () => void) => void } = {},
+  more: {
+    maxEntryBytes?: number
+    window?: number
+    seed?: number
+    soon?: (fn: () => void) => void
+    onEased?: () => void
+  } = {},
 ) {
   const clock = new ManualClock()
   const tail = await readTail(hub)
@@ -60,7 +66,7 @@ export async function openSession(
       trail: TRAIL,
       clock,
       random: seededRandom(more.seed ?? 1),
-      onEased: () => undefined,
+      onEased: more.onEased ?? (() => undefined),
       soon: more.soon ?? ((fn) => fn()),
       onAppended: () => undefined,
     },

@@ -32,6 +32,7 @@ describe('a checkpoint', () => {
           return Promise.resolve({ items, more: from >= 0 && from + limit < state.length })
         },
         item: (held) => held,
+        rests: () => false,
         onHeld: () => undefined,
         onRead: () => undefined,
       },
@@ -69,7 +70,7 @@ describe('a checkpoint', () => {
     const write = (page: ReadPage) =>
       writeCheckpoint(
         session,
-        { page, item: (held) => held, onHeld: () => undefined, onRead: () => undefined },
+        { page, item: (held) => held, rests: () => false, onHeld: () => undefined, onRead: () => undefined },
         {
           reason: 'routine',
           epoch: EPOCH,
@@ -88,7 +89,7 @@ describe('a checkpoint', () => {
     assert.ok(session.bytesSinceBegin < 1_000, 'taken')
   })
 
-  it('a routine one goes in small pieces, so that live entries between them do not wait for their bytes', async () => {
+  it('one that may rest goes in small pieces, so that live entries between them do not wait for their bytes', async () => {
     const hub = new SimulatedHub(new SimulatedStream())
     const { session } = await openSession(hub)
     await begin(session)
@@ -110,6 +111,7 @@ describe('a checkpoint', () => {
           return Promise.resolve({ items: state.slice(from, from + limit), more: from + limit < state.length })
         },
         item: (held) => held,
+        rests: () => true,
         onHeld: () => undefined,
         onRead: () => undefined,
       },
@@ -129,14 +131,17 @@ describe('a checkpoint', () => {
     assert.equal(parts.flatMap((part) => part.items).length, state.length)
   })
 
-  it('rests as long after a page as the page took', async () => {
+  it('rests as long after a page as the page took, a quarter of a second at most, and not when time presses', async () => {
     const clock = new ManualClock()
     const page = { items: [], more: true }
+    let tookMs = 40
+    let rests = true
     const read = unhurried(
       async () => {
-        await clock.advance(40)
+        await clock.advance(tookMs)
         return page
       },
+      () => rests,
       clock,
       new AbortController().signal,
     )
@@ -145,8 +150,15 @@ describe('a checkpoint', () => {
     assert.equal(clock.pending, 1)
     await clock.advance(39)
     assert.equal(clock.pending, 1)
+    tookMs = 5_000
     await clock.advance(1)
     assert.equal(await second, page)
+    const third = read(rev(9), undefined, 32)
+    await clock.advance(250)
+    assert.equal(await third, page)
+    rests = false
+    assert.equal(await read(rev(9), undefined, 32), page)
+    assert.equal(clock.pending, 0)
   })
 
   it('pages grow towards the size of an entry, twofold at most, and shrink at once', () => {

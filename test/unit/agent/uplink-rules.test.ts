@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Mark } from '#protocol/log/entry.ts'
 import { readAck, readMark } from '#agent/uplink/hub.ts'
-import { bytesSince, checkpointDue, entryLimit, estimateCheckpoint, fits } from '#agent/uplink/retention.ts'
+import { bytesSince, checkpointDue, entryLimit, estimateCheckpoint, fits, mayRest } from '#agent/uplink/retention.ts'
 import { Leadership } from '#agent/uplink/standby.ts'
 import { rev } from './fixtures.ts'
 import { EPOCH, id } from './log-fixtures.ts'
@@ -37,6 +37,19 @@ describe('retention', () => {
       // Old checkpoint and what followed it, then the new one and as much again while it is written.
       assert.ok(c + since + c <= 1_000_000, `${c}: due after ${since}`)
     }
+  })
+
+  it('a routine checkpoint rests only while the newest complete one is safe, however slowly it is written', () => {
+    for (const c of [1_000, 50_000, 200_000]) {
+      let since = 0
+      while (!checkpointDue(info(), c, since)) since += 1_000
+      assert.ok(mayRest(info(), c, since), 'due is not late')
+      // Its own bytes are in the log as well.
+      while (mayRest(info(), c, since)) since += 1_000
+      // From BEGIN on, so with the old one; then a whole new one at full speed, beside live events of a tenth of the stream.
+      assert.ok(since + c + 100_000 <= 1_000_000, `${c}: hurries after ${since}`)
+    }
+    assert.ok(mayRest(info({ maxBytes: -1 }), 1e9, 1e12))
   })
 
   it('estimates from samples and averages', () => {

@@ -73,6 +73,26 @@ describe('a session', () => {
     assert.equal(session.proven, '2')
   })
 
+  it('hidden revisions that leave the queue ease the watch, although nothing is acknowledged', async () => {
+    const turns: (() => void)[] = []
+    let held: number | undefined
+    const hub = new SimulatedHub(new SimulatedStream(), { immediate: true })
+    const { session } = await openSession(hub, {
+      soon: (fn) => void turns.push(fn),
+      onEased: () => {
+        held = session.bytesHeld
+      },
+    })
+    await begin(session)
+    await session.settled()
+    for (let n = 2; n <= 4; n++) session.offer({ ...outgoing(n, 700_000), record: undefined })
+    session.flush()
+    assert.ok(session.bytesHeld > 2_000_000)
+    held = undefined
+    turns.shift()?.()
+    assert.equal(held, 0)
+  })
+
   it('L11: a revision larger than an entry arrives whole, in slices', async () => {
     const hub = new SimulatedHub(new SimulatedStream())
     const { session } = await openSession(hub, { maxEntryBytes: 64 * 1024 })
