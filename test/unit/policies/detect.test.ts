@@ -51,10 +51,6 @@ const HITS: Readonly<Record<Detector, readonly string[]>> = {
     '85291234567',
     '+853 6612 3456',
     '9123 4567',
-    '5123 4567 (24h)',
-    '9123 4567 / 6123 4567',
-    '5123 4567 - 2024',
-    '9123 4567_1',
     '61234567',
     'tel:13800138000.',
     '138\u00a00013\u00a08000',
@@ -376,5 +372,12 @@ test('large hostile texts take time in proportion to their size', () => {
     if (decision.effect === 'allow') assert.ok(text(decision.value) !== undefined)
     const took = performance.now() - start
     assert.ok(took < 8000, `${unit}: ${took} ms`)
+  }
+})
+
+test('a number written as two groups of four is found whatever digits stand around it', () => {
+  for (const written of ['5123 4567 (24h)', '9123 4567 / 6123 4567', '5123 4567 - 2024', '9123 4567_1', '5123 4567\t2']) {
+    const masked = maskText(written, new Set(['phone'] as const))
+    assert.ok(masked !== undefined && !/[4-9]123/.test(masked), written)
   }
 })
