@@ -130,7 +130,7 @@ function invitations(options: LocalOptions): Invitation[] {
     { label: 'write', command: `curl -s ${sz?.url}/v3/kv/put -d '${body}'   # /config/greeting = "hello"` },
     {
       label: 'or',
-      command: `etcdctl --endpoints ${sz?.url} put /config/greeting '"hello"'   # npm run toolchain -- --only etcdctl`,
+      command: `${ETCDCTL} --endpoints ${sz?.url} put /config/greeting '"hello"'   # made by npm run toolchain -- --only etcdctl`,
     },
   ]
 }
@@ -151,6 +151,9 @@ const aborted = (signal: AbortSignal): Promise<void> =>
     if (signal.aborted) resolve()
     else signal.addEventListener('abort', () => resolve(), { once: true })
   })
+
+/** From the root of the clone; where another etcdctl is at hand it serves as well. */
+const ETCDCTL = '.deltawatch/toolchain/bin/etcdctl'
 
 const isAbort = (error: unknown): boolean => error instanceof Error && error.name === 'AbortError'
 
