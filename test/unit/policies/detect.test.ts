@@ -376,7 +376,13 @@ test('large hostile texts take time in proportion to their size', () => {
 })
 
 test('a number written as two groups of four is found whatever digits stand around it', () => {
-  for (const written of ['5123 4567 (24h)', '9123 4567 / 6123 4567', '5123 4567 - 2024', '9123 4567_1', '5123 4567\t2']) {
+  for (const written of [
+    '5123 4567 (24h)',
+    '9123 4567 / 6123 4567',
+    '5123 4567 - 2024',
+    '9123 4567_1',
+    '5123 4567\t2',
+  ]) {
     const masked = maskText(written, new Set(['phone'] as const))
     assert.ok(masked !== undefined && !/[4-9]123/.test(masked), written)
   }
