@@ -7,6 +7,8 @@ import { Environment } from '@marcbachmann/cel-js'
 import type { ASTNode } from '@marcbachmann/cel-js'
 import { keyFromText, keyToText } from '#protocol/bytes.ts'
 import type { Key } from '#protocol/bytes.ts'
+import { valueReads } from './condition-reads.ts'
+import { Readable } from './readable.ts'
 import { MAX_EXPRESSION_CHARS, MAX_EXPRESSION_DEPTH, MAX_EXPRESSION_NODES } from './bounds.ts'
 import { globMatches, parseGlob } from './glob.ts'
 import type { Glob } from './glob.ts'
@@ -16,6 +18,8 @@ export type ValueCondition = {
   readonly text: string
   readonly readsValue: boolean
   readonly readsKey: boolean
+  /** Throws when the transforms egress applied may have changed what the expression reads: then it must not be asked. */
+  readonly readable: Readable
   /** `value` is only called when the expression reads it. Throws when the expression does, or when its result is no boolean. */
   evaluate(op: Op, key: Key, value: () => unknown): boolean
 }
@@ -83,6 +87,7 @@ function valueCondition(text: string, { run, reads }: Compiled): ValueCondition 
     text,
     readsValue,
     readsKey,
+    readable: new Readable(readsValue ? valueReads(run.ast) : []),
     evaluate(op, key, value) {
       const context: Record<string, unknown> = { op }
       if (readsKey) context['key'] = textOf(key)
@@ -111,7 +116,10 @@ function environment(globs: ReadonlyMap<string, Glob>): Environment {
   })
 }
 
-type Compiled = { readonly run: (context: Record<string, unknown>) => unknown; readonly reads: ReadonlySet<string> }
+type Compiled = {
+  readonly run: ((context: Record<string, unknown>) => unknown) & { readonly ast: ASTNode }
+  readonly reads: ReadonlySet<string>
+}
 
 function compile(env: Environment, text: string, globs: Map<string, Glob>): Result<Compiled, string> {
   if (text.length > MAX_EXPRESSION_CHARS)

@@ -183,6 +183,7 @@ export class Decider {
     const when = rule.when as ValueCondition
     if (when.readsValue && event.op === 'delete' && !event.prevKnown) return 'unknown'
     try {
+      if (event.applied !== undefined) when.readable.check(event.applied, this.#values.of(event))
       return when.evaluate(event.op, event.key, this.#values.of(event)) ? 'yes' : 'no'
     } catch {
       return 'failed'

@@ -72,6 +72,7 @@ function verdictOf(rule: CompiledRule, scope: Scope, event: PolicyEvent, now: nu
   if (rule.when.readsValue && event.op === 'delete' && !event.prevKnown)
     return 'unknown: the previous value is not known'
   try {
+    if (event.applied !== undefined) rule.when.readable.check(event.applied, () => valueOf(event))
     return rule.when.evaluate(event.op, event.key, () => valueOf(event)) ? yes : 'no: when is false'
   } catch {
     return denying ? 'denies: its condition failed to evaluate' : 'no: when failed to evaluate'

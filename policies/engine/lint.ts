@@ -91,6 +91,38 @@ function covers(one: CompiledDestination, other: CompiledDestination): boolean {
 const destinationText = ({ regions, audience }: CompiledDestination): string =>
   regions === undefined && audience === undefined ? 'everybody' : [...(regions ?? []), ...(audience ?? [])].join(', ')
 
+/**
+ * Rules whose `when` reads a field that another rule, or they themselves, may have changed at egress. The gateway takes such a condition
+ * for one that fails: the deny matches, the allow does not. Rules that do not name `hub`, when it is given, change nothing at egress.
+ */
+export function blindedConditions(bundle: PolicyBundle, hub?: string): PolicyIssue[] {
+  const issues: PolicyIssue[] = []
+  for (const source of bundle.compiled.sources.values()) {
+    const reading = source.rules.filter((rule) => rule.when?.readsValue === true)
+    const changing = source.rules.filter(
+      (rule) => hub === undefined || rule.regions === undefined || rule.regions.has(hub),
+    )
+    let pairs = 0
+    for (const rule of reading) {
+      for (const other of changing) {
+        if (issues.length >= MAX_OVERLAPS || ++pairs > MAX_PAIRS) return issues
+        const pointer = other.transforms.find(
+          (t) => 'field' in t && rule.when?.readable.changedBy(t.field, t.action) === true,
+        )
+        if (pointer === undefined || !('field' in pointer) || !shareKeys(rule, other)) continue
+        issues.push({
+          level: 'warning',
+          code: 'blinded-by-transform',
+          file: rule.file,
+          rule: rule.id,
+          message: `its \`when\` reads what ${other.id === rule.id ? 'it' : `rule ${other.id}`} changes at egress (${pointer.field}): at the gateway it counts as failed, so that ${rule.effect === 'deny' ? 'it denies' : 'it allows nothing'}; decide by a field that no rule changes`,
+        })
+      }
+    }
+  }
+  return issues
+}
+
 /** Pairs of allow rules that can match one key for one destination and transform it differently: both apply, and the strictest wins. */
 export function overlaps(bundle: PolicyBundle): PolicyIssue[] {
   const issues: PolicyIssue[] = []

@@ -6,7 +6,7 @@ import { deliver } from './deliver.ts'
 import { egress } from './egress.ts'
 import { DifferenceTally } from './shadow.ts'
 import type { DifferenceCount } from './shadow.ts'
-import type { Decision, PolicyBundle, PolicyEvent, Subscriber } from './types.ts'
+import type { Decision, EgressDecider, PolicyBundle, PolicyEvent, Subscriber } from './types.ts'
 
 export type RecordedEvent = {
   readonly source: string
@@ -35,7 +35,8 @@ export function replay(
 
 /** What the subscriber gets in the end, or what leaves when there is none. */
 export function outcome({ source, at, event, subscriber }: RecordedEvent, bundle: PolicyBundle, hub: string): Decision {
-  const left = egress(bundle, source, hub).decide(event, at)
+  const agent = egress(bundle, source, hub)
+  const left = agent.decide(event, at)
   if (subscriber === undefined || left.effect === 'deny') return left
   const cls = classify(bundle, subscriber)
   if ('refused' in cls) return { effect: 'deny', reason: 'error' }
@@ -45,7 +46,20 @@ export function outcome({ source, at, event, subscriber }: RecordedEvent, bundle
     applied: left.transforms,
     prevKnown: event.prevKnown,
     ...(left.effect === 'withhold' ? { withheld: left.rule } : { value: left.value }),
-    ...(event.op === 'delete' ? { prevValue: event.prevValue } : {}),
+    ...(event.op === 'delete' ? previousAsLogged(agent, event, at) : {}),
   }
   return deliver(bundle, source, cls).decide(logged, at)
+}
+
+/** What the gateway held of the key when it went: the previous value as egress had let it out, and how. */
+export function previousAsLogged(
+  agent: EgressDecider,
+  { key, prevValue }: PolicyEvent,
+  at: number,
+): Pick<PolicyEvent, 'prevValue' | 'withheld' | 'applied'> {
+  if (prevValue === undefined) return {}
+  const before = agent.decide({ op: 'put', key, value: prevValue, prevKnown: true }, at)
+  if (before.effect === 'deny') return {}
+  if (before.effect === 'withhold') return { withheld: before.rule, applied: before.transforms }
+  return { prevValue: before.value, applied: before.transforms }
 }

@@ -149,8 +149,9 @@ function play(target: Target, hub: string, given: SuiteGiven & { key: string }, 
     return { decision: left, stage: 'egress', change, deciders }
   }
   const logged = asLogged(left, op)
-  const previous = before === undefined || before.effect !== 'allow' ? undefined : before.value
-  const decision = gateway.decide({ ...logged, prevValue: previous, prevKnown }, now)
+  const previous = before === undefined || before.effect !== 'allow' ? undefined : before
+  const applied = op === 'delete' ? previous?.transforms : logged.applied
+  const decision = gateway.decide({ ...logged, applied, prevValue: previous?.value, prevKnown }, now)
   for (const rule of rulesOf(decision)) deciders.add(rule)
   return { decision, stage: 'deliver', change: transition(wasHeld, decision, op), deciders }
 }

@@ -23,7 +23,10 @@ export type PolicyEvent = {
   readonly value?: Uint8Array | undefined
   /** Gateway only: the rule by which egress withheld the value, as the log states it. */
   readonly withheld?: string | undefined
-  /** Gateway only: the transforms egress applied, as the log lists them for this event. Deliver does not repeat them. */
+  /**
+   * Gateway only: the transforms egress applied, as the log lists them for `value`, or on a delete for `prevValue`. Deliver does not
+   * repeat them, and takes a condition that reads what they may have changed for one that throws.
+   */
   readonly applied?: readonly string[] | undefined
   /** Previous bytes; absent when there were none, when they were withheld, or when they are not known. */
   readonly prevValue?: Uint8Array | undefined
@@ -149,6 +152,7 @@ export type PolicyIssueCode =
   | 'basis-expiring'
   | 'basis-expired'
   | 'overlap'
+  | 'blinded-by-transform'
   | 'weak-hash'
   | 'dead-rule'
   | 'lost-limits'

@@ -6,7 +6,7 @@
 
 import { createHmac } from 'node:crypto'
 import { KNOWN_KEYS, secretOf } from './policy-oracle-model.ts'
-import type { Cond, OAnswer, OEvent, ORule, OSubscriber, OWorld, SubCond } from './policy-oracle-model.ts'
+import type { Cond, OAnswer, OEvent, ORule, OSubscriber, OTransform, OWorld, SubCond } from './policy-oracle-model.ts'
 import { json, schemaHolds, transformed } from './policy-oracle-values.ts'
 
 type Stage = { at: 'egress' } | { at: 'deliver'; who: OSubscriber }
@@ -35,6 +35,8 @@ export function judge(world: OWorld, event: OEvent, now: number, stage: Stage): 
   const holds = (r: ORule): Tri => {
     if (r.when === undefined) return true
     if (event.op === 'delete' && !event.prevKnown && readsValue(r.when)) return 'unknown'
+    // What egress did to a field must not decide: whoever would read it cannot say.
+    if (seen !== undefined && namesRead(r.when).some((name) => disturbed(name, seen, event.applied))) return 'error'
     return evaluate(r.when, event, seen)
   }
 
@@ -143,6 +145,31 @@ function readsValue(c: Cond): boolean {
   if (c.is === 'not') return readsValue(c.of)
   if (c.is === 'and' || c.is === 'or') return readsValue(c.left) || readsValue(c.right)
   return c.is === 'field' || c.is === 'above' || c.is === 'has' || c.is === 'tagged'
+}
+
+function namesRead(c: Cond): string[] {
+  if (c.is === 'not') return namesRead(c.of)
+  if (c.is === 'and' || c.is === 'or') return [...namesRead(c.left), ...namesRead(c.right)]
+  if (c.is === 'tagged') return ['tags']
+  return c.is === 'field' || c.is === 'above' || c.is === 'has' ? [c.name] : []
+}
+
+/** Whether egress may have touched a member of the value: cut it, cut something in it, or put stars where a detector hit. */
+function disturbed(name: string, text: string, applied: OTransform[]): boolean {
+  const parsed = json(text)
+  if (parsed === undefined) return true
+  const value = parsed.value
+  const isObject = typeof value === 'object' && value !== null
+  const member: unknown = isObject ? (Object.hasOwn(value, name) ? Reflect.get(value, name) : undefined) : undefined
+  const inside = typeof member === 'object' && member !== null
+  return applied.some((t) => {
+    if (t.action === 'withhold') return false
+    if (t.detect !== undefined) return JSON.stringify((isObject ? member : value) ?? null).includes('*')
+    const [head, ...rest] = (t.field as string).slice(1).split('/')
+    if (head === '**') return rest.length === 0 || rest.join('/') === name || rest[0] === '*' || inside
+    if (head !== '*' && head !== name) return false
+    return rest.length === 0 || inside
+  })
 }
 
 function evaluate(c: Cond, event: OEvent, text: string | undefined): boolean | 'error' {

@@ -1,6 +1,6 @@
 // `deltawatch policy check`: would the services take this bundle, and is there something in it to look at?
 
-import { expiryWarnings, lostLimits, overlaps, unreachableRules } from '#policies/engine/lint.ts'
+import { blindedConditions, expiryWarnings, lostLimits, overlaps, unreachableRules } from '#policies/engine/lint.ts'
 import type { PolicyBundle, PolicyIssue } from '#policies/engine/types.ts'
 import { Exit, type ExitCode } from '../failure.ts'
 import { painter, type Terminal } from '../terminal.ts'
@@ -27,6 +27,7 @@ export async function check(path: string, options: CheckOptions, io: Terminal): 
     ...expiryWarnings(bundle, now),
     ...(options.hub === undefined ? [] : unreachableRules(bundle, options.hub)),
     ...overlaps(bundle),
+    ...blindedConditions(bundle, options.hub),
     ...(options.canaryOf === undefined ? [] : await againstLive(options.canaryOf, bundle, io)),
   ]
   if (options.json === true) {

@@ -6,6 +6,7 @@ import { deliver } from '#policies/engine/deliver.ts'
 import { egress } from '#policies/engine/egress.ts'
 import { explainRules } from '#policies/engine/explain.ts'
 import type { RuleExplanation } from '#policies/engine/explain.ts'
+import { previousAsLogged } from '#policies/engine/replay.ts'
 import type { Scope } from '#policies/engine/scope.ts'
 import type { Decision, PolicyBundle, PolicyEvent, Subscriber } from '#policies/engine/types.ts'
 import { CliError, Exit, type ExitCode } from '../failure.ts'
@@ -99,6 +100,9 @@ function atGateway(
     key: left.key,
     applied: left.transforms,
     ...(left.effect === 'withhold' ? { withheld: left.rule, value: undefined } : { value: left.value }),
+    ...(event.op === 'delete'
+      ? { prevValue: undefined, ...previousAsLogged(egress(bundle, options.source, options.hub), event, now) }
+      : {}),
   }
   const scope: Scope = { stage: 'deliver', cls }
   return {
