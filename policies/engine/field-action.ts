@@ -56,6 +56,11 @@ export function strictest(a: FieldAction, b: FieldAction): FieldAction {
   return MASK
 }
 
+export const sameAction = (a: FieldAction, b: FieldAction): boolean =>
+  a.kind === b.kind && ('n' in a ? a.n : undefined) === ('n' in b ? b.n : undefined) && keyOf(a) === keyOf(b)
+
+const keyOf = (action: FieldAction): string => (action.kind === 'hmac' ? action.key : '')
+
 /** What a masked field says. Its length is fixed, because lengths tell. */
 export const MASK_TEXT = '***'
 

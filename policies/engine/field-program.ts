@@ -13,6 +13,8 @@ export type PlaceAction = {
   readonly action: FieldAction
   readonly rule: string
   readonly descriptors: readonly string[]
+  /** What each rule alone would do there. */
+  readonly owners: readonly { readonly rule: string; readonly action: FieldAction }[]
 }
 
 type Node = {
@@ -186,11 +188,17 @@ function merged(uses: readonly FieldUse[]): PlaceAction | undefined {
   if (first === undefined) return undefined
   let action = actionOf(first.transform)
   for (const use of rest) action = strictest(action, actionOf(use.transform))
+  const owners = new Map<string, FieldAction>()
+  for (const use of uses) {
+    const [own, known] = [actionOf(use.transform), owners.get(use.rule)]
+    owners.set(use.rule, known === undefined ? own : strictest(known, own))
+  }
   // A withheld value names a rule that asked for exactly that.
   const asking = action.kind === 'withhold' ? uses.filter((use) => use.transform.action === 'withhold') : uses
   return {
     action,
     rule: asking.reduce((least, use) => (use.rule < least ? use.rule : least), asking[0]?.rule ?? ''),
     descriptors: [...new Set(uses.map((use) => fieldDescriptor(use.transform)))],
+    owners: [...owners].map(([rule, own]) => ({ rule, action: own })),
   }
 }

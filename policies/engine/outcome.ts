@@ -77,6 +77,9 @@ export class Outcome {
 
 type Use = { readonly rule: string; readonly detector: Detector; readonly action: 'mask' | 'withhold' }
 
+const detectorsOf = (uses: readonly Use[], rule: string): ReadonlySet<Detector> =>
+  new Set(uses.filter((use) => use.rule === rule).map((use) => use.detector))
+
 function detection(uses: readonly Use[], applied: readonly string[]): Detection | undefined {
   const left = uses.filter((use) => !applied.includes(detectDescriptor(use.detector, use.action)))
   const [first] = left
@@ -87,6 +90,14 @@ function detection(uses: readonly Use[], applied: readonly string[]): Detection 
     withholding: left
       .filter((use) => use.action === 'withhold')
       .map(({ rule, detector }) => ({ rule, wanted: new Set([detector]) })),
+    rules: [...new Set(left.map((use) => use.rule))].map((rule) => ({
+      rule,
+      wanted: detectorsOf(left, rule),
+      withholding: detectorsOf(
+        left.filter((use) => use.action === 'withhold'),
+        rule,
+      ),
+    })),
     rule: first.rule,
   }
 }

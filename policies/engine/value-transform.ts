@@ -10,6 +10,8 @@ import type { Wanted } from './detect/detect.ts'
 import type { Detector } from './document.ts'
 import { actOn } from './field-action.ts'
 import type { FieldProgram, Place, PlaceAction } from './field-program.ts'
+import { foreseeName, foreseeScalar } from './foreseen.ts'
+import type { RuleDetection } from './foreseen.ts'
 import { CLOSE_ARRAY, CLOSE_OBJECT, COLON, COMMA, JsonScan, OPEN_ARRAY, OPEN_OBJECT, QUOTE } from './json-scan.ts'
 import type { PolicyDeps, WithholdReason } from './types.ts'
 
@@ -22,6 +24,8 @@ export type Detection = {
   readonly wanted: Wanted
   /** Detectors whose hit withholds the value instead of masking it, each with the smallest rule id that asks for it; by rule id. */
   readonly withholding: readonly { readonly wanted: Wanted; readonly rule: string }[]
+  /** The same by rule, in the order of their ids. */
+  readonly rules: readonly RuleDetection[]
   /** Smallest rule id that asks for detection at all. */
   readonly rule: string
 }
@@ -36,6 +40,9 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const MASKED = encoder.encode('"***"')
 const NULL = encoder.encode('null')
 const NOTHING = new Uint8Array(0)
+const OPEN: readonly string[] = []
+/** Covered by rules whose names do not matter, because nothing withholds for what it finds. */
+const COVERED: readonly string[] = ['']
 
 type Failure = { readonly reason: WithholdReason; readonly rule: string }
 
@@ -106,7 +113,7 @@ class Walk {
   document(): boolean {
     const scan = this.#scan
     scan.space()
-    if (!this.#value(this.#program?.root, undefined, 0, false)) return false
+    if (!this.#value(this.#program?.root, undefined, 0, OPEN)) return false
     scan.space()
     if (scan.at !== scan.bytes.length) return false
     this.#complete()
@@ -163,8 +170,11 @@ class Walk {
     return here.descriptors.every((descriptor) => this.#applied.includes(descriptor)) ? undefined : here
   }
 
-  /** Walks the value at the scan. `covered`: it will be replaced from above, so only what withholds matters. False: not JSON. */
-  #value(place: Place | undefined, action: PlaceAction | undefined, depth: number, covered: boolean): boolean {
+  /**
+   * Walks the value at the scan. `above`: the rules that replace it from above, so that only what withholds matters. What is to be
+   * dropped is dropped by the caller. False: not JSON.
+   */
+  #value(place: Place | undefined, action: PlaceAction | undefined, depth: number, above: readonly string[]): boolean {
     if (place !== undefined) for (const id of place.required) (this.#seen ??= new Set()).add(id)
     if (action?.action.kind === 'withhold') this.#fail('rule', action.rule)
     const scan = this.#scan
@@ -173,10 +183,11 @@ class Walk {
     if (byte === OPEN_OBJECT || byte === OPEN_ARRAY) {
       if (depth >= MAX_JSON_DEPTH) return false
       const mark = this.#fills.length
-      const inner = covered || action !== undefined
+      const inner =
+        action === undefined ? above : this.#withholds() ? [...above, ...action.owners.map((o) => o.rule)] : COVERED
       if (!(byte === OPEN_OBJECT ? this.#object(place, depth + 1, inner) : this.#array(place, depth + 1, inner)))
         return false
-      if (action !== undefined && !covered) {
+      if (action !== undefined && action.action.kind !== 'drop' && above.length === 0) {
         // Any action on a whole object or list masks it: nothing weaker has a meaning there.
         this.#fills.length = mark
         this.#cuts.length = 2 * mark
@@ -185,8 +196,10 @@ class Walk {
       return true
     }
     if (!scan.scalar()) return false
-    if (covered || this.failure !== undefined) return true
-    if (action !== undefined) this.#act(action, start, byte === QUOTE)
+    if (this.failure !== undefined) return true
+    if (above.length > 0 || action?.action.kind === 'drop') {
+      if (this.#withholds()) this.#foresee(action, start, byte === QUOTE, above)
+    } else if (action !== undefined) this.#act(action, start, byte === QUOTE)
     else if (this.#detection !== undefined) {
       if (byte === QUOTE) this.#detectString(start, scan.at, this.#detection)
       else this.#detectNumber(start, this.#detection)
@@ -198,9 +211,11 @@ class Walk {
     const scan = this.#scan
     const { action } = place
     if (action.kind === 'mask') {
+      if (this.#withholds()) this.#foresee(place, start, quoted, OPEN)
       this.#cut(start, scan.at, MASKED)
       return
     }
+    if (this.#foresee(place, start, quoted, OPEN)) return this.#cut(start, scan.at, MASKED)
     const text = quoted ? scan.decoded(start, scan.at) : scan.text(start, scan.at)
     let result = actOn(action, text, this.#deps)
     if (result === undefined) return this.#fail('missing-key', place.rule)
@@ -213,6 +228,21 @@ class Walk {
       result = maskText(result, detection.wanted) ?? result
     }
     if (result !== text || !quoted) this.#cut(start, scan.at, quotedBytes(result))
+  }
+
+  #withholds(): boolean {
+    return this.#detection !== undefined && this.#detection.withholding.length > 0
+  }
+
+  /** True when a detector finds at this place what other rules' actions would hide from it; withholds when that is what it asks for. */
+  #foresee(place: PlaceAction | undefined, start: number, quoted: boolean, above: readonly string[]): boolean {
+    const detection = this.#detection
+    if (detection === undefined) return false
+    const scan = this.#scan
+    const text = quoted ? scan.decoded(start, scan.at) : scan.text(start, scan.at)
+    const { withheldBy, hit } = foreseeScalar({ text, quoted }, detection.rules, place, above, this.#deps)
+    if (withheldBy !== undefined) this.#fail('detected', withheldBy)
+    return hit
   }
 
   /** The string token in [start, end), a value or a name. */
@@ -236,7 +266,7 @@ class Walk {
     if (masked !== undefined) this.#cut(start, scan.at, quotedBytes(masked))
   }
 
-  #object(place: Place | undefined, depth: number, covered: boolean): boolean {
+  #object(place: Place | undefined, depth: number, above: readonly string[]): boolean {
     const scan = this.#scan
     scan.at++
     scan.space()
@@ -252,13 +282,19 @@ class Walk {
       const nameEnd = scan.at
       const child = place === undefined ? undefined : this.#named(place, start, nameEnd)
       const action = this.#action(child)
-      const dropped = !covered && action?.action.kind === 'drop'
-      if (!covered && !dropped && this.#detection !== undefined) this.#detectString(start, nameEnd, this.#detection)
+      const dropped = above.length === 0 && action?.action.kind === 'drop'
+      if (this.#detection !== undefined) {
+        if (above.length === 0 && !dropped) this.#detectString(start, nameEnd, this.#detection)
+        else if (this.#withholds() && scan.suspicious) {
+          const withholder = foreseeName(scan.decoded(start, nameEnd), this.#detection.rules, action, above)
+          if (withholder !== undefined) this.#fail('detected', withholder)
+        }
+      }
       scan.space()
       if (scan.peek() !== COLON) return false
       scan.at++
       scan.space()
-      if (!this.#value(child, dropped ? undefined : action, depth, covered || dropped)) return false
+      if (!this.#value(child, action, depth, above)) return false
       const end = scan.at
       scan.space()
       const next = scan.peek()
@@ -274,7 +310,7 @@ class Walk {
     }
   }
 
-  #array(place: Place | undefined, depth: number, covered: boolean): boolean {
+  #array(place: Place | undefined, depth: number, above: readonly string[]): boolean {
     const scan = this.#scan
     scan.at++
     scan.space()
@@ -286,8 +322,8 @@ class Walk {
       const start = scan.at
       const child = place === undefined ? undefined : this.#indexed(place, index)
       const action = this.#action(child)
-      const dropped = !covered && action?.action.kind === 'drop'
-      if (!this.#value(child, dropped ? undefined : action, depth, covered || dropped)) return false
+      const dropped = above.length === 0 && action?.action.kind === 'drop'
+      if (!this.#value(child, action, depth, above)) return false
       // Removing it would move its neighbours to other indexes, which other rules name.
       if (dropped) this.#cut(start, scan.at, NULL)
       scan.space()

@@ -43,40 +43,86 @@ export function transformed(
     return { value: undefined, raw: masked, causes }
   }
   const present = new Set<string>()
-  const walk = (value: unknown, path: string[], covered: boolean): unknown => {
+  const walk = (value: unknown, path: string[], coveredBy: string[]): unknown => {
+    const covered = coveredBy.length > 0
     const at = path.length === 0 ? [] : fields.filter((t) => pointerMatches(t.field as string, path))
     for (const t of at) if (t.required === true) present.add(t.field as string)
     const open = at.some((t) => !done.has(plainOf(t)))
     const action = open ? strictestOf(at) : undefined
     if (action?.action === 'withhold') for (const t of at) if (t.action === 'withhold') causes.push(`rule ${t.rule}`)
     const hidden = covered || (action !== undefined && action.action !== 'withhold')
+    const here = open ? at : []
+    const inside = [...coveredBy, ...here.map((t) => t.rule)]
+    // A rule's detector is heard unless that very rule takes the place away from it.
+    const listening = openDetects.filter((t) => !coveredBy.includes(t.rule))
     let inner: unknown = value
     if (Array.isArray(value)) {
       inner = value.map((item, i) => {
-        const result = walk(item, [...path, String(i)], hidden)
+        const result = walk(item, [...path, String(i)], inside)
         return result === DROPPED ? null : result
       })
       if (action !== undefined && action.action !== 'drop') return '***'
     } else if (typeof value === 'object' && value !== null) {
       const out: Record<string, unknown> = {}
       for (const [name, item] of Object.entries(value)) {
-        const result = walk(item, [...path, name], hidden)
+        const result = walk(item, [...path, name], inside)
+        const member = fields.filter((t) => pointerMatches(t.field as string, [...path, name]))
+        const droppers = member.some((t) => !done.has(plainOf(t)))
+          ? member.filter((t) => strictestOf(member.filter((u) => u.rule === t.rule)).action === 'drop')
+          : []
+        const listeners = openDetects.filter(
+          (t) => !inside.includes(t.rule) && !droppers.some((drop) => drop.rule === t.rule),
+        )
+        if (hidden || result === DROPPED) heard(name, listeners, causes)
         if (result !== DROPPED) out[hidden ? name : maskIn(name, openDetects, causes)] = result
       }
       inner = out
       if (action !== undefined && action.action !== 'drop') return '***'
-    } else if (!covered && action !== undefined && action.action !== 'drop' && action.action !== 'withhold') {
-      return act(action, value, openDetects, causes)
-    } else if (!hidden) inner = scalar(value, openDetects, causes)
+    } else if (typeof value !== 'object' || value === null) {
+      const before = hidden ? foundAlone(value, here, action, covered, listening, coveredBy, causes) : false
+      if (!covered && action !== undefined && action.action !== 'drop' && action.action !== 'withhold')
+        return before ? '***' : act(action, value, openDetects, causes)
+      if (!hidden) inner = scalar(value, openDetects, causes)
+    }
     return action?.action === 'drop' && !covered ? DROPPED : inner
   }
-  const value = walk(parsed.value, [], false)
+  const value = walk(parsed.value, [], [])
   for (const t of fields) {
     if (t.required !== true || present.has(t.field as string)) continue
     if (applied.some((a) => a.field === t.field)) continue
     causes.push(`missing-field ${t.rule}`)
   }
   return { value, raw: undefined, causes }
+}
+
+/** Whether some of the rules, had they been fewer, would have found something here. Those that withhold for it say so. */
+function foundAlone(
+  value: unknown,
+  here: Ruled[],
+  together: Ruled | undefined,
+  covered: boolean,
+  listening: Ruled[],
+  coveredBy: string[],
+  causes: string[],
+): boolean {
+  const original = typeof value === 'string' ? value : JSON.stringify(value)
+  const idle = listening.filter((t) => !here.some((mine) => mine.rule === t.rule))
+  let found = typeof value === 'string' || typeof value === 'number' ? heard(original, idle, causes) : false
+  for (const rule of new Set(here.map((t) => t.rule))) {
+    const alone = strictestOf(here.filter((t) => t.rule === rule))
+    if (coveredBy.includes(rule) || !['truncate', 'keepFirst', 'keepLast'].includes(alone.action)) continue
+    if (!covered && together?.action === alone.action && together.n === alone.n) continue
+    found = heard(act(alone, value, [], causes) as string, listening, causes) || found
+  }
+  return found
+}
+
+/** Whether any of the detectors finds something in a text. */
+function heard(text: string, listening: Ruled[], causes: string[]): boolean {
+  const kinds = PERSONAL.filter((p) => text.includes(p.text)).map((p) => p.kind)
+  const found = listening.filter((t) => kinds.includes(t.detect?.[0] as string))
+  for (const t of found) if (t.action === 'withhold') causes.push(`detected ${t.rule}`)
+  return found.length > 0
 }
 
 const DROPPED = Symbol('dropped')
