@@ -24,6 +24,9 @@ export function hashOf(text: string): number {
 
 export const asRevision = (revision: number): Revision => String(revision) as Revision
 
+/** More restores than any test makes. */
+const LINEAGES_APART = 1_000
+
 export class ReferenceCluster {
   readonly id: ClusterId
   readonly region: Region
@@ -40,7 +43,9 @@ export class ReferenceCluster {
   #base: ReadonlyMap<string, Held> = new Map()
   #entries: Entry[] = []
 
-  constructor(id: string, revision = 10) {
+  /** `lineage`: apart from those of others that have borne this name; an etcd of its own has a history of its own. */
+  constructor(id: string, revision = 10, lineage = 0) {
+    this.#generation = lineage * LINEAGES_APART
     this.id = id as ClusterId
     this.region = (id.split('-')[0] ?? id) as Region
     this.epoch = this.#newEpoch()

@@ -80,6 +80,7 @@ class World {
   #channel: number | undefined
   #id: string | undefined
   #next = 1
+  #added = 0
 
   constructor(start: 'snapshot' | 'now') {
     this.start = start
@@ -215,7 +216,7 @@ class World {
         return session?.removed(named)
       case 'add': {
         if (named !== undefined) return
-        const added = gateway.add(new ReferenceCluster(NAMES[step.cluster] ?? '', 20))
+        const added = gateway.add(new ReferenceCluster(NAMES[step.cluster] ?? '', 20, ++this.#added))
         added.write([{ op: 'put', key: '/a/1', value: 'new' }])
         return session?.offered(added)
       }
